@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * control: the daemon's side of control_proto.h.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fuse/control_proto.h"
+#include "fuse/dir_handle.h"
+#include "fuse/ops.h"
+#include "fuse/snapshot.h"
+#include "pool/report.h"
+
+#define NAMES_MAX (16U << 20) /* bytes of names in one request for a snapshot */
+
+static bool
+is_owner(fuse_req_t req)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	return uid == 0 || uid == session_of(req)->uid;
+}
+
+static void
+do_info(fuse_req_t req)
+{
+	const struct mount *m = session_of(req);
+	struct control_info info = {
+		.magic = CONTROL_MAGIC,
+		.version = CONTROL_VERSION,
+		.pid = getpid(),
+		.uid = m->uid,
+	};
+
+	strncpy(info.data_path, m->data_path, sizeof(info.data_path) - 1);
+	strncpy(info.meta_path, m->meta_path, sizeof(info.meta_path) - 1);
+	fuse_reply_ioctl(req, 0, &info, sizeof(info));
+}
+
+/* The text of a report, from malloc; NULL: no memory. */
+static char *
+make_report(struct mount *m, uint32_t what)
+{
+	json_t *json = what == CONTROL_LIST ? report_list(m->pool) : report_status(m->pool);
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	return text;
+}
+
+/* Fill in *R from the handle's report. */
+static int
+read_report(struct mount *m, struct dir_handle *h, struct control_read *r)
+{
+	char *text = NULL;
+	int error = 0;
+
+	if (r->report != CONTROL_LIST && r->report != CONTROL_STATUS)
+		return -EINVAL;
+	if (r->offset == 0) {
+		text = make_report(m, r->report);
+		if (!text)
+			return -ENOMEM;
+	}
+
+	pthread_mutex_lock(&h->lock);
+	if (text) {
+		free(h->text);
+		h->text = text;
+		h->text_len = strlen(text);
+		h->text_what = r->report;
+	}
+	if (!h->text || h->text_what != r->report || r->offset > h->text_len) {
+		error = -EINVAL;
+	} else {
+		size_t left = h->text_len - r->offset;
+
+		r->total = h->text_len;
+		r->len = (uint32_t)(left < sizeof(r->text) ? left : sizeof(r->text));
+		memcpy(r->text, h->text + r->offset, r->len);
+	}
+	pthread_mutex_unlock(&h->lock);
+	return error;
+}
+
+static void
+do_read(fuse_req_t req, struct dir_handle *h, const void *in)
+{
+	struct control_read *r = session_buffer(); /* of this thread, and free now */
+	int error;
+
+	memcpy(r, in, offsetof(struct control_read, text));
+	memset(r->text, 0, sizeof(r->text));
+	error = read_report(session_of(req), h, r);
+	if (error)
+		ops_reply(req, error);
+	else
+		fuse_reply_ioctl(req, 0, r, sizeof(*r));
+}
+
+/* Whether LEN bytes are just NR strings. */
+static bool
+names_valid(const char *names, uint32_t len, uint32_t nr)
+{
+	uint32_t found = 0;
+
+	if (len > sizeof(((struct control_snapshot *)0)->volumes))
+		return false;
+	for (uint32_t i = 0; i < len; i++)
+		found += names[i] == '\0';
+	return found == nr && (len == 0 || names[len - 1] == '\0');
+}
+
+static int
+add_names(struct dir_handle *h, const struct control_snapshot *s)
+{
+	char *names;
+	int r = 0;
+
+	pthread_mutex_lock(&h->lock);
+	if (h->names_len + s->len > NAMES_MAX) {
+		r = -E2BIG;
+	} else if (s->len) {
+		names = realloc(h->names, h->names_len + s->len);
+		if (names) {
+			memcpy(names + h->names_len, s->volumes, s->len);
+			h->names = names;
+			h->names_len += s->len;
+			h->nr_names += s->nr;
+		} else {
+			r = -ENOMEM;
+		}
+	}
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+static void
+do_snapshot(fuse_req_t req, struct dir_handle *h, const void *in)
+{
+	struct control_snapshot *s = session_buffer();
+	struct pool_caller caller;
+	size_t len, nr;
+	char *names;
+	int r = 0;
+
+	memcpy(s, in, sizeof(*s));
+	if (!is_owner(req))
+		r = -EACCES; /* as for mkdir in .snapshots */
+	else if (session_of(req)->read_only)
+		r = -EROFS;
+	else if (memchr(s->name, '\0', sizeof(s->name)) == NULL ||
+		 !names_valid(s->volumes, s->len, s->nr))
+		r = -EINVAL;
+	else
+		r = add_names(h, s);
+	if (r || s->more) {
+		if (r)
+			ops_reply(req, r);
+		else
+			fuse_reply_ioctl(req, 0, NULL, 0);
+		return;
+	}
+
+	pthread_mutex_lock(&h->lock);
+	names = h->names;
+	len = h->names_len;
+	nr = h->nr_names;
+	h->names = NULL;
+	h->names_len = h->nr_names = 0;
+	pthread_mutex_unlock(&h->lock);
+
+	caller = ops_caller(req, s->mode);
+	if (nr == 0)
+		ops_reply(req, -EINVAL);
+	else
+		snapshot_make_some(req, s->name, names, len, nr, &caller);
+	free(names);
+}
+
+static void
+do_shutdown(fuse_req_t req)
+{
+	struct mount *m = session_of(req);
+
+	if (!is_owner(req)) {
+		ops_reply(req, -EPERM);
+		return;
+	}
+	fuse_reply_ioctl(req, 0, NULL, 0);
+	atomic_store(&m->shutdown, true);
+	session_wake(m);
+}
+
+void
+ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	  unsigned flags, const void *in, size_t in_size, size_t out_size)
+{
+	struct dir_handle *h;
+
+	(void)ino;
+	(void)arg;
+	if (!(flags & FUSE_IOCTL_DIR)) {
+		ops_reply(req, -ENOTTY);
+		return;
+	}
+	h = dir_handle_of(fi);
+	if (cmd == CONTROL_IOC_INFO && out_size == sizeof(struct control_info))
+		do_info(req);
+	else if (cmd == CONTROL_IOC_READ && in_size == sizeof(struct control_read))
+		do_read(req, h, in);
+	else if (cmd == CONTROL_IOC_SNAPSHOT && in_size == sizeof(struct control_snapshot))
+		do_snapshot(req, h, in);
+	else if (cmd == CONTROL_IOC_SHUTDOWN)
+		do_shutdown(req);
+	else
+		ops_reply(req, -ENOTTY);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * control_proto: what the commands ask the daemon, by ioctl(2) on a directory of the mount.
+ *
+ * FUSE passes the structs as they are; _IOC_SIZE limits them to 16 KiB less a byte.
+ */
+#ifndef THINFS_FUSE_CONTROL_PROTO_H
+#define THINFS_FUSE_CONTROL_PROTO_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#define CONTROL_MAGIC 0x74686e66U
+#define CONTROL_VERSION 1
+
+struct control_info {
+	uint32_t magic; /* CONTROL_MAGIC: this is thinfs */
+	uint32_t version;
+	int32_t pid; /* of the daemon, as it sees itself */
+	uint32_t uid; /* who mounted */
+	char data_path[4000];
+	char meta_path[4000];
+};
+
+enum control_report {
+	CONTROL_LIST = 1, /* report_list() */
+	CONTROL_STATUS, /* report_status() */
+};
+
+/*
+ * Read a piece of a report. Offset 0 makes it anew; the rest is of the same one, kept with the
+ * directory handle.
+ */
+struct control_read {
+	uint32_t report;
+	uint32_t len; /* out: bytes in TEXT; 0: the end */
+	uint64_t offset;
+	uint64_t total; /* out: bytes of the whole */
+	char text[16000];
+};
+
+/*
+ * Snapshot some volumes. The names, each ended by NUL, may come in several calls: all but the last
+ * say MORE.
+ */
+struct control_snapshot {
+	char name[256];
+	uint32_t more;
+	uint32_t mode;
+	uint32_t nr; /* volumes in this call */
+	uint32_t len; /* bytes of them */
+	char volumes[16000];
+};
+
+#define CONTROL_IOC_INFO _IOR(0xf5, 0x60, struct control_info)
+#define CONTROL_IOC_READ _IOWR(0xf5, 0x61, struct control_read)
+#define CONTROL_IOC_SNAPSHOT _IOW(0xf5, 0x62, struct control_snapshot)
+/* Leave at once, also with files open. Only root and who mounted. */
+#define CONTROL_IOC_SHUTDOWN _IO(0xf5, 0x63)
+
+#endif

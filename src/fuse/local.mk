@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+thinfs_SOURCES += \
+	src/fuse/control.c \
+	src/fuse/control_proto.h \
+	src/fuse/dir_handle.c \
+	src/fuse/dir_handle.h \
+	src/fuse/inode.c \
+	src/fuse/inode.h \
+	src/fuse/mount.c \
+	src/fuse/mount.h \
+	src/fuse/mountinfo.c \
+	src/fuse/mountinfo.h \
+	src/fuse/ops.c \
+	src/fuse/ops.h \
+	src/fuse/ops_attr.c \
+	src/fuse/ops_dir.c \
+	src/fuse/ops_file.c \
+	src/fuse/ops_name.c \
+	src/fuse/ops_xattr.c \
+	src/fuse/parked.c \
+	src/fuse/parked.h \
+	src/fuse/session.c \
+	src/fuse/session.h \
+	src/fuse/snapshot.c \
+	src/fuse/snapshot.h

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fuse/parked.h"
+#include "util/msg.h"
+
+/* More than the kernel sends of writes in the background (max_background) at their largest. */
+#define PARKED_BYTES_MAX (128ULL << 20)
+#define TICK_S 1 /* also looks for timeouts and for writers that were killed */
+
+struct waiter {
+	struct waiter *next;
+	fuse_req_t req;
+	struct vol *vol; /* held */
+	bool is_write;
+	int mode; /* of a fallocate */
+	uint64_t offset, len;
+	time_t deadline; /* CLOCK_MONOTONIC; 0: none */
+	char data[]; /* of a write */
+};
+
+struct parked {
+	struct mount *m;
+	pthread_t thread;
+	pthread_mutex_t lock; /* a leaf; never held across a call into the pool */
+	pthread_cond_t changed;
+	struct waiter *first, **last; /* lock */
+	uint64_t bytes; /* lock: in waiters, the one being tried too */
+	bool space; /* lock: the hook has run since the last attempt */
+	bool give_up; /* lock */
+	bool stop; /* lock */
+	bool said; /* only the thread: that writers wait */
+};
+
+static time_t
+now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static void
+on_space(void *arg)
+{
+	struct parked *p = arg;
+
+	pthread_mutex_lock(&p->lock);
+	p->space = true;
+	if (p->first)
+		pthread_cond_signal(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static int
+try_again(struct waiter *w)
+{
+	ssize_t r;
+
+	if (!w->is_write)
+		return vol_fallocate(w->vol, w->mode, w->offset, w->len);
+	r = vol_write(w->vol, w->data, w->len, w->offset);
+	return r < 0 ? (int)r : 0;
+}
+
+static void
+answer(struct waiter *w, int r)
+{
+	if (r || !w->is_write)
+		fuse_reply_err(w->req, -r);
+	else
+		fuse_reply_write(w->req, w->len);
+	vol_put(w->vol);
+	free(w);
+}
+
+/* Take out the first waiter, if there is one that GIVE_UP, its deadline or its caller's death has ended; called with the lock. */
+static struct waiter *
+take_ended_locked(struct parked *p, int *r)
+{
+	time_t now = now_s();
+
+	for (struct waiter **at = &p->first; *at; at = &(*at)->next) {
+		struct waiter *w = *at;
+
+		if (p->give_up || (w->deadline && now >= w->deadline))
+			*r = -ENOSPC;
+		else if (fuse_req_interrupted(w->req))
+			*r = -EINTR;
+		else
+			continue;
+		*at = w->next;
+		if (!*at)
+			p->last = at;
+		return w;
+	}
+	return NULL;
+}
+
+static size_t
+data_bytes(const struct waiter *w)
+{
+	return w->is_write ? w->len : 0;
+}
+
+static void
+answer_ended(struct parked *p)
+{
+	struct waiter *w;
+	int r;
+
+	for (;;) {
+		pthread_mutex_lock(&p->lock);
+		w = take_ended_locked(p, &r);
+		if (w)
+			p->bytes -= data_bytes(w);
+		pthread_mutex_unlock(&p->lock);
+		if (!w)
+			return;
+		answer(w, r);
+	}
+}
+
+/* Try them from the first on, up to one for which there is still no space: that goes back to the head. */
+static void
+retry(struct parked *p)
+{
+	for (;;) {
+		struct waiter *w;
+		int r;
+
+		pthread_mutex_lock(&p->lock);
+		w = p->give_up ? NULL : p->first;
+		if (w) {
+			p->first = w->next;
+			if (!p->first)
+				p->last = &p->first;
+		}
+		pthread_mutex_unlock(&p->lock);
+		if (!w)
+			return;
+
+		r = try_again(w);
+		pthread_mutex_lock(&p->lock);
+		if (r == -ENOSPC) {
+			w->next = p->first;
+			p->first = w;
+			if (!w->next)
+				p->last = &w->next;
+		} else {
+			p->bytes -= data_bytes(w);
+		}
+		pthread_mutex_unlock(&p->lock);
+		if (r == -ENOSPC)
+			return;
+		answer(w, r);
+	}
+}
+
+static void
+say(struct parked *p, bool waiting)
+{
+	if (waiting && !p->said)
+		msg_warn("%s: no space left in the pool, writers wait: remove volumes or snapshots, or "
+			 "discard data in them",
+			 p->m->data_path);
+	p->said = waiting;
+}
+
+static void *
+parked_run(void *arg)
+{
+	struct parked *p = arg;
+	bool waiting, stop;
+
+	pthread_setname_np(pthread_self(), "thinfs-parked");
+	for (;;) {
+		pthread_mutex_lock(&p->lock);
+		if (!p->first && !p->stop) {
+			pthread_cond_wait(&p->changed, &p->lock);
+		} else if (!p->space && !p->give_up && !p->stop) {
+			struct timespec until;
+
+			clock_gettime(CLOCK_MONOTONIC, &until);
+			until.tv_sec += TICK_S;
+			pthread_cond_timedwait(&p->changed, &p->lock, &until);
+		}
+		p->space = false;
+		waiting = p->first;
+		stop = p->stop;
+		pthread_mutex_unlock(&p->lock);
+
+		say(p, waiting);
+		answer_ended(p);
+		if (stop)
+			return NULL;
+		retry(p);
+	}
+}
+
+int
+parked_start(struct mount *m, struct parked **out)
+{
+	struct parked *p = calloc(1, sizeof(*p));
+	pthread_condattr_t attr;
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->m = m;
+	p->last = &p->first;
+	p->give_up = pool_get_options(m->pool)->error_if_no_space;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->changed, &attr);
+	pthread_condattr_destroy(&attr);
+
+	r = -pthread_create(&p->thread, NULL, parked_run, p);
+	if (r) {
+		free(p);
+		return r;
+	}
+	pool_set_space_hook(m->pool, on_space, p);
+	*out = p;
+	return 0;
+}
+
+void
+parked_give_up(struct parked *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->give_up = true;
+	pthread_cond_signal(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void
+parked_stop(struct parked *p)
+{
+	pool_set_space_hook(p->m->pool, NULL, NULL);
+	pthread_mutex_lock(&p->lock);
+	p->give_up = p->stop = true;
+	pthread_cond_signal(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+	pthread_join(p->thread, NULL);
+	pthread_cond_destroy(&p->changed);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+static bool
+park(struct parked *p, struct waiter *w)
+{
+	unsigned timeout = pool_get_options(p->m->pool)->no_space_timeout_s;
+	bool room;
+
+	w->deadline = timeout ? now_s() + (time_t)timeout : 0;
+	vol_get(w->vol);
+	pthread_mutex_lock(&p->lock);
+	room = !p->give_up && p->bytes + data_bytes(w) <= PARKED_BYTES_MAX;
+	if (room) {
+		*p->last = w;
+		p->last = &w->next;
+		p->bytes += data_bytes(w);
+		pthread_cond_signal(&p->changed);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!room) {
+		vol_put(w->vol);
+		free(w);
+	}
+	return room;
+}
+
+bool
+parked_write(struct parked *p, fuse_req_t req, struct vol *vol, const void *buf, size_t len,
+	     uint64_t offset)
+{
+	struct waiter *w = malloc(sizeof(*w) + len);
+
+	if (!w)
+		return false;
+	*w = (struct waiter){.req = req, .vol = vol, .is_write = true, .offset = offset, .len = len};
+	memcpy(w->data, buf, len);
+	return park(p, w);
+}
+
+bool
+parked_fallocate(struct parked *p, fuse_req_t req, struct vol *vol, int mode, uint64_t offset,
+		 uint64_t len)
+{
+	struct waiter *w = malloc(sizeof(*w));
+
+	if (!w)
+		return false;
+	*w = (struct waiter){.req = req, .vol = vol, .mode = mode, .offset = offset, .len = len};
+	return park(p, w);
+}

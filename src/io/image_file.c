@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An image in a regular file or on a block device.
+ *
+ * Writes past the end are refused here, because the kernel would let a file grow; the size is
+ * remembered for that, and looked up again before anything is refused.
+ */
+#include <config.h>
+
+#include "io/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/image_lock.h"
+#include "util/msg.h"
+
+struct image_file {
+	struct image image;
+	char *path; /* const */
+	int fd; /* const */
+	unsigned sector; /* const; what a punch must be aligned to: 1 for a file */
+	_Atomic uint64_t size; /* bytes, as last seen */
+	/* What a punch need not try again, because it is not supported. */
+	atomic_bool no_punch;
+	atomic_bool no_zeroout;
+};
+
+typedef ssize_t (*transfer_fn)(int fd, const struct iovec *iov, int nr_iov, off_t offset);
+
+#define IOV_AT_A_TIME 64
+
+static struct image_file *
+to_file(struct image *img)
+{
+	return (struct image_file *)img;
+}
+
+/* All of IOV, however little FN moves at a time. Nothing moved: the end of the image. */
+static int
+transfer_all(transfer_fn fn, int fd, const struct iovec *iov, int nr_iov, uint64_t offset)
+{
+	size_t done = 0; /* of iov[0] */
+
+	while (nr_iov) {
+		struct iovec part[IOV_AT_A_TIME];
+		int nr = nr_iov < IOV_AT_A_TIME ? nr_iov : IOV_AT_A_TIME;
+		ssize_t n;
+
+		if (iov->iov_len == done) {
+			iov++;
+			nr_iov--;
+			done = 0;
+			continue;
+		}
+		memcpy(part, iov, (size_t)nr * sizeof(*part));
+		part[0].iov_base = (char *)part[0].iov_base + done;
+		part[0].iov_len -= done;
+
+		n = fn(fd, part, nr, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+
+		offset += (uint64_t)n;
+		done += (size_t)n;
+		while (nr_iov && done >= iov->iov_len) {
+			done -= iov->iov_len;
+			iov++;
+			nr_iov--;
+		}
+	}
+	return 0;
+}
+
+static uint64_t
+iov_length(const struct iovec *iov, int nr_iov)
+{
+	uint64_t len = 0;
+
+	while (nr_iov--)
+		len += (iov++)->iov_len;
+	return len;
+}
+
+static int
+file_get_size(struct image *img, uint64_t *size)
+{
+	struct image_file *f = to_file(img);
+	struct stat st;
+
+	if (img->is_block_device) {
+		if (ioctl(f->fd, BLKGETSIZE64, size))
+			return -errno;
+	} else {
+		if (fstat(f->fd, &st))
+			return -errno;
+		*size = (uint64_t)st.st_size;
+	}
+	atomic_store(&f->size, *size);
+	return 0;
+}
+
+/* -EIO unless the range lies in the image. */
+static int
+check_range(struct image_file *f, uint64_t offset, uint64_t len)
+{
+	uint64_t size = atomic_load(&f->size);
+	int r;
+
+	if (offset <= size && len <= size - offset)
+		return 0;
+	r = file_get_size(&f->image, &size);
+	if (r)
+		return r;
+	return offset <= size && len <= size - offset ? 0 : -EIO;
+}
+
+static int
+file_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
+{
+	if (offset > INT64_MAX)
+		return -EIO;
+	return transfer_all(preadv, to_file(img)->fd, iov, nr_iov, offset);
+}
+
+static int
+file_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
+{
+	struct image_file *f = to_file(img);
+	int r;
+
+	if (img->read_only)
+		return -EROFS;
+	r = check_range(f, offset, iov_length(iov, nr_iov));
+	if (r)
+		return r;
+	return transfer_all(pwritev, f->fd, iov, nr_iov, offset);
+}
+
+static int
+file_flush(struct image *img)
+{
+	int r;
+
+	if (img->read_only)
+		return 0;
+	do
+		r = fdatasync(to_file(img)->fd);
+	while (r && errno == EINTR);
+	return r ? -errno : 0;
+}
+
+static bool
+is_unsupported(int err)
+{
+	return err == EOPNOTSUPP || err == ENOSYS || err == ENOTTY || err == EINVAL;
+}
+
+/*
+ * Zero an aligned range with the system call that gives most back. A block device's discard is not among
+ * these: it need not read as zeros after it.
+ */
+static int
+punch_aligned(struct image_file *f, uint64_t offset, uint64_t len)
+{
+	uint64_t range[2] = {offset, len};
+	int r;
+
+	if (!atomic_load(&f->no_punch)) {
+		do
+			r = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				      (off_t)offset, (off_t)len);
+		while (r && errno == EINTR);
+		if (!r)
+			return 0;
+		if (!is_unsupported(errno))
+			return -errno;
+		atomic_store(&f->no_punch, true);
+	}
+	if (f->image.is_block_device && !atomic_load(&f->no_zeroout)) {
+		do
+			r = ioctl(f->fd, BLKZEROOUT, range);
+		while (r && errno == EINTR);
+		if (!r)
+			return 0;
+		if (!is_unsupported(errno))
+			return -errno;
+		atomic_store(&f->no_zeroout, true);
+	}
+	return image_write_zeros(&f->image, offset, len);
+}
+
+static int
+file_punch(struct image *img, uint64_t offset, uint64_t len)
+{
+	struct image_file *f = to_file(img);
+	uint64_t size, end, begin_aligned, end_aligned;
+	int r;
+
+	if (img->read_only)
+		return -EROFS;
+	r = file_get_size(img, &size);
+	if (r)
+		return r;
+	if (offset >= size || !len)
+		return 0;
+	end = len < size - offset ? offset + len : size;
+
+	begin_aligned = offset + (f->sector - offset % f->sector) % f->sector;
+	end_aligned = end - end % f->sector;
+	if (begin_aligned >= end_aligned)
+		return image_write_zeros(img, offset, end - offset);
+
+	r = image_write_zeros(img, offset, begin_aligned - offset);
+	if (!r)
+		r = punch_aligned(f, begin_aligned, end_aligned - begin_aligned);
+	if (!r)
+		r = image_write_zeros(img, end_aligned, end - end_aligned);
+	return r;
+}
+
+static int
+file_resize(struct image *img, uint64_t size)
+{
+	struct image_file *f = to_file(img);
+	int r;
+
+	if (img->is_block_device)
+		return -EOPNOTSUPP;
+	if (img->read_only)
+		return -EROFS;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	do
+		r = ftruncate(f->fd, (off_t)size);
+	while (r && errno == EINTR);
+	if (r)
+		return -errno;
+	atomic_store(&f->size, size);
+	return 0;
+}
+
+static void
+file_close(struct image *img)
+{
+	struct image_file *f = to_file(img);
+
+	if (f->fd >= 0)
+		close(f->fd);
+	free(f->path);
+	free(f);
+}
+
+static const struct image_ops file_ops = {
+	.readv = file_readv,
+	.writev = file_writev,
+	.flush = file_flush,
+	.punch = file_punch,
+	.resize = file_resize,
+	.get_size = file_get_size,
+	.close = file_close,
+};
+
+/* A new file's name lies in its directory, which has to be flushed for itself. */
+static int
+flush_directory(const char *path)
+{
+	char *real = realpath(path, NULL);
+	int fd = -1;
+	int r = 0;
+
+	if (real)
+		fd = open(dirname(real), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || (fsync(fd) && errno != EINVAL))
+		r = -errno;
+	if (fd >= 0)
+		close(fd);
+	free(real);
+	return r;
+}
+
+/* Why a file of this type is no image; NULL if it may be one. */
+static const char *
+refuse_type(mode_t mode)
+{
+	if (S_ISREG(mode) || S_ISBLK(mode))
+		return NULL;
+	if (S_ISDIR(mode))
+		return "is a directory";
+	if (S_ISCHR(mode))
+		return "is a character device";
+	if (S_ISFIFO(mode))
+		return "is a pipe";
+	return "is a socket or something else";
+}
+
+static int
+open_fd(const char *path, int flags, const struct stat *st, bool absent)
+{
+	int fd, r, err;
+	int mode = O_CLOEXEC | O_NOCTTY | (flags & IMAGE_RDWR ? O_RDWR : O_RDONLY);
+
+	if (absent)
+		mode |= O_CREAT;
+	else if (S_ISBLK(st->st_mode) && (flags & IMAGE_RDWR))
+		mode |= O_EXCL;
+
+	fd = open(path, mode, 0600);
+	err = errno;
+	if (fd >= 0) {
+		r = absent ? flush_directory(path) : 0;
+		if (!r)
+			return fd;
+		msg_error("%s: cannot flush the directory it is in: %s", path, strerror(-r));
+		close(fd);
+		return r;
+	}
+	if (err == EBUSY && !absent && S_ISBLK(st->st_mode))
+		image_report_busy_device(path);
+	else
+		msg_error("%s: cannot %s it: %s", path, absent ? "create" : "open", strerror(err));
+	return -err;
+}
+
+/* Type, sector and size of what has been opened. */
+static int
+examine(struct image_file *f)
+{
+	struct stat st;
+	uint64_t size;
+	int sector = 512;
+	int r = 0;
+
+	if (fstat(f->fd, &st)) {
+		r = -errno;
+	} else if (refuse_type(st.st_mode)) {
+		r = -EINVAL; /* it has been replaced meanwhile */
+	} else {
+		f->image.is_block_device = S_ISBLK(st.st_mode);
+		f->sector = 1;
+		if (f->image.is_block_device) {
+			if (ioctl(f->fd, BLKSSZGET, &sector))
+				r = -errno;
+			f->sector = (unsigned)sector;
+		}
+	}
+	if (!r)
+		r = file_get_size(&f->image, &size);
+	if (r)
+		msg_error("%s: cannot tell its size: %s", f->path, strerror(-r));
+	return r;
+}
+
+int
+image_open_file(const char *path, int flags, struct image **out)
+{
+	struct image_file *f;
+	struct stat st = {0};
+	bool absent = false;
+	int r;
+
+	if (stat(path, &st)) {
+		absent = errno == ENOENT && (flags & IMAGE_CREATE);
+		if (!absent) {
+			r = -errno;
+			msg_error("%s: %s", path, strerror(errno));
+			return r;
+		}
+	} else if (refuse_type(st.st_mode)) {
+		msg_error("%s: %s; an image is a regular file or a block device", path,
+			  refuse_type(st.st_mode));
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	}
+
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->fd = -1;
+	f->path = strdup(path);
+	if (!f->path) {
+		r = -ENOMEM;
+		goto err;
+	}
+	f->image.ops = &file_ops;
+	f->image.name = f->path;
+	f->image.read_only = !(flags & IMAGE_RDWR);
+
+	r = f->fd = open_fd(path, flags, &st, absent);
+	if (r < 0)
+		goto err;
+	r = image_lock(f->fd, flags & IMAGE_RDWR, path);
+	if (!r)
+		r = examine(f);
+	if (r)
+		goto err;
+
+	*out = &f->image;
+	return 0;
+
+err:
+	file_close(&f->image);
+	return r;
+}

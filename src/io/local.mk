@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+libio_a_SOURCES = \
+	src/io/image.h \
+	src/io/image_fault.c \
+	src/io/image_fault.h \
+	src/io/image_file.c \
+	src/io/image_lock.c \
+	src/io/image_lock.h \
+	src/io/image_memory.c \
+	src/io/image_zero.c

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * btree: persistent B+trees with 64-bit keys and values of a fixed size (format sheet, S 4).
+ *
+ * A tree is known by the number of its root block. A change makes a new tree: it takes the old
+ * root and gives back the new one, sharing all nodes that did not change. The caller hands over
+ * its reference of the old root and gets one of the new root; it must store the new root even if
+ * it is the same number.
+ *
+ * Every change keeps the invariants of S 4.2: ascending keys, one depth, at least max/3 entries in
+ * every node but the root.
+ *
+ * Values are raw bytes in disk order. A tree's type says what a value refers to (S 4.7): inc is
+ * called when a leaf that others share is copied, dec when a value is removed or overwritten by a
+ * different one. Inserting hands over the caller's reference.
+ *
+ * No depth, count or pointer of a node is trusted: a descent of more than BTREE_MAX_DEPTH nodes, a
+ * node with the wrong value size, a child outside the device end in -EUCLEAN with a message that
+ * names the block.
+ *
+ * Locking: lookups and iteration need the metadata lock shared, changes exclusive.
+ * Errors: negative errno. After a failed change the open transaction must be aborted, unless said
+ * otherwise.
+ */
+#ifndef THINFS_PDATA_BTREE_H
+#define THINFS_PDATA_BTREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pdata/txn.h"
+
+/* 84 entries an internal node at least: 2^64 keys are 10 levels deep. */
+#define BTREE_MAX_DEPTH 16
+#define BTREE_MAX_VALUE_SIZE 24
+
+struct btree_value_type {
+	const char *name; /* of the tree, for messages: "mapping", "details" */
+	uint32_t size; /* bytes; 4, 8, 16 or 24 */
+	/* NR values lie one after the other. NULL where values refer to nothing. */
+	int (*inc)(void *context, const void *values, unsigned nr);
+	int (*dec)(void *context, const void *values, unsigned nr);
+	/* Whether overwriting A by B must not drop A. NULL: never drop. */
+	bool (*equal)(void *context, const void *a, const void *b);
+};
+
+struct btree {
+	struct txn *txn;
+	const struct btree_value_type *type;
+	void *context; /* for the functions of the type */
+};
+
+/* Make an empty tree: one leaf. */
+int btree_empty(const struct btree *t, uint64_t *root);
+
+/* Drop the caller's reference of a tree, and all that nobody else shares. O(unshared nodes). */
+int btree_delete(const struct btree *t, uint64_t root);
+
+/* 0, or -ENODATA when the key is not there. Value: type->size bytes. */
+int btree_lookup(const struct btree *t, uint64_t root, uint64_t key, void *value);
+
+/* The entry with the least key >= KEY; -ENODATA if there is none. VALUE may be NULL. */
+int btree_lookup_next(const struct btree *t, uint64_t root, uint64_t key, uint64_t *found,
+		      void *value);
+
+/* The entry with the highest key; -ENODATA in an empty tree. VALUE may be NULL. */
+int btree_lookup_last(const struct btree *t, uint64_t root, uint64_t *found, void *value);
+
+/*
+ * Call FN for each entry with BEGIN <= key, ascending, until it returns non-zero, which is then
+ * returned; 0 at the end. FN must not change the tree. O(log n + entries passed): each leaf is
+ * visited once.
+ */
+typedef int (*btree_visit_fn)(void *arg, uint64_t key, const void *value);
+int btree_iterate(const struct btree *t, uint64_t root, uint64_t begin, btree_visit_fn fn,
+		  void *arg);
+
+/* Insert or overwrite. *inserted, if wanted: the key was not there before. */
+int btree_insert(const struct btree *t, uint64_t *root, uint64_t key, const void *value,
+		 bool *inserted);
+
+/*
+ * Copy the way to KEY and its leaf, if others share any of it, without changing an entry, so that
+ * what the leaf's values refer to carries a reference of its own. -ENODATA when the key is not
+ * there: then nothing has changed.
+ */
+int btree_shadow_path(const struct btree *t, uint64_t *root, uint64_t key);
+
+/*
+ * Remove one entry; -ENODATA when it is not there: the tree is then still whole, though it may
+ * be balanced anew, so *root must be stored all the same.
+ */
+int btree_remove(const struct btree *t, uint64_t *root, uint64_t key);
+
+/*
+ * Remove entries with BEGIN <= key < END, at most MAX_ENTRIES of them, in any order: subtrees in
+ * the range are dropped as a whole, and those that others share without copying them.
+ * *removed: how many. *next: all keys in [BEGIN, *next) are gone; END when done. Fewer than
+ * MAX_ENTRIES are removed only when done.
+ */
+int btree_remove_range(const struct btree *t, uint64_t *root, uint64_t begin, uint64_t end,
+		       uint64_t max_entries, uint64_t *removed, uint64_t *next);
+
+/*
+ * The same for all keys, the highest one too; for freeing a big tree step by step. MAX_ENTRIES 0
+ * counts as 1. The tree is valid after each step; it is empty, one leaf, when *removed is
+ * below MAX_ENTRIES.
+ */
+int btree_remove_first(const struct btree *t, uint64_t *root, uint64_t max_entries,
+		       uint64_t *removed);
+
+/*
+ * Blocks that one insert or removal may have to allocate at most, in a tree of any depth now
+ * possible. btree_remove_range() and btree_remove_first() may need one more for every 40 of
+ * MAX_ENTRIES, which is what a leaf holds at least, though they hardly ever do: they copy leaves
+ * at the edges of the range only.
+ */
+#define BTREE_MAX_NEW_BLOCKS (3 * BTREE_MAX_DEPTH)
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * thin_meta: the metadata of a pool (format sheet, S 3, S 5, S 9).
+ *
+ * Thin devices by number, their mappings from virtual to data blocks, both space maps, and the
+ * transaction that holds all changes since the last commit.
+ *
+ * Committing is in three steps, so that nothing waits for a disk with a lock held:
+ *   meta_freeze()   exclusive lock, no I/O but reads: closes the transaction, opens the next one
+ *   meta_write()    no lock: blocks, flush, superblock, flush. The caller has flushed the data
+ *                   image between meta_freeze() and this.
+ *   meta_durable()  exclusive lock: blocks freed in the transaction may be used again
+ * Between the first and the last only one transaction is on its way. When one fails, all memory
+ * state is void: meta_abort() goes back to the last commit.
+ *
+ * Numbers: dev ids up to DEV_ID_MAX; vblock: a device's data block index; dblock: a block of the
+ * data image.
+ *
+ * Locking: none inside. "shared" and "exclusive" below are the caller's metadata lock.
+ * Errors: negative errno. -ENOSPC from meta_require() only, before anything was changed. Other errors of
+ * changing functions, unless listed with them, leave the transaction unusable: abort.
+ */
+#ifndef THINFS_PDATA_THIN_META_H
+#define THINFS_PDATA_THIN_META_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io/image.h"
+#include "util/runs.h"
+
+struct thin_meta;
+
+struct thin_dev; /* a device that somebody has open, or that changed in this transaction */
+
+struct meta_info {
+	uint32_t data_block_sectors;
+	uint64_t trans_id;
+	uint32_t time;
+	uint64_t held_root; /* 0: none */
+	bool needs_check;
+	uint64_t nr_data_blocks, used_data_blocks, free_data_blocks, pending_data_blocks;
+	uint64_t nr_meta_blocks, used_meta_blocks, free_meta_blocks; /* raw: the reserve is in free */
+	uint64_t meta_reserve; /* blocks kept for commits, S 12 */
+	size_t nr_dirty; /* blocks of the open transaction */
+};
+
+struct dev_info {
+	uint64_t mapped_blocks;
+	uint64_t transaction_id;
+	uint32_t creation_time;
+	uint32_t snapshotted_time;
+};
+
+/* One stretch of a device's blocks that are adjacent both ways, or a hole. */
+struct map_run {
+	uint64_t vblock;
+	uint64_t dblock; /* MAP_HOLE: not mapped */
+	uint64_t len; /* blocks, > 0 */
+	bool shared; /* by the rule of time, S 5.3 */
+};
+
+#define MAP_HOLE UINT64_MAX
+
+/*
+ * Write a new pool (S 7.3) and flush: NR_DATA_BLOCKS of DATA_BLOCK_SECTORS sectors. The metadata device is
+ * used up to METADATA_BLOCKS_MAX. Block 0 is written last. -EINVAL, with a message: a size that cannot be.
+ */
+int meta_format(struct image *img, uint32_t data_block_sectors, uint64_t nr_data_blocks);
+
+/* Whether block 0 is all zeros: *zero. */
+int meta_is_unformatted(struct image *img, bool *zero);
+
+/* CACHE_BYTES bounds the block cache. -EUCLEAN or -EINVAL with a message that says which field is wrong. */
+int meta_open(struct image *img, size_t cache_bytes, bool read_only, struct thin_meta **out);
+/* Does not commit. */
+void meta_close(struct thin_meta *m);
+
+void meta_get_info(struct thin_meta *m, struct meta_info *info); /* shared */
+
+/*
+ * Make sure that an operation that touches OPS tree paths can be done and the transaction can
+ * still be committed after it; -ENOSPC otherwise, with nothing changed: commit (it may free blocks), then ask again. exclusive.
+ * With USE_RESERVE the reserve may be used, for what frees space.
+ */
+int meta_require(struct thin_meta *m, unsigned ops, bool use_reserve);
+
+/* --- devices; exclusive unless said otherwise --- */
+
+int meta_create_thin(struct thin_meta *m, uint32_t id); /* -EEXIST, harmless */
+
+/* Advance the clock (S 5.3); once before one or several meta_create_snap(). -EOVERFLOW, harmless, at the end of 24 bits. */
+int meta_tick(struct thin_meta *m);
+/* A snapshot of ORIGIN as it is now, at the clock's present time, which must have been advanced since the origin was last written.
+ * -EEXIST, -ENODATA: harmless. O(1). */
+int meta_create_snap(struct thin_meta *m, uint32_t id, uint32_t origin);
+/* -ENODATA, -EBUSY (open): harmless. O(unshared nodes). */
+int meta_delete_thin(struct thin_meta *m, uint32_t id);
+
+/* Call FN for each device id >= FROM, ascending, until it returns non-zero. shared. */
+int meta_for_each_dev(struct thin_meta *m, uint32_t from, int (*fn)(void *arg, uint32_t id),
+		      void *arg);
+
+/* Hold a device, -ENODATA if there is none; counted, dev_close() gives it back. */
+int dev_open(struct thin_meta *m, uint32_t id, struct thin_dev **out);
+void dev_close(struct thin_dev *d);
+uint32_t dev_id(const struct thin_dev *d);
+void dev_get_info(const struct thin_dev *d, struct dev_info *info); /* shared */
+/* A number that grows with each change of the device's mappings or details: the transaction of the last one. shared. */
+uint64_t dev_changed_in(const struct thin_dev *d);
+
+/*
+ * The runs that cover [vblock, vblock + len), holes too, ascending, at most MAX of them in RUNS; *nr: how many.
+ * When there are more than MAX, the first MAX are given. shared.
+ */
+int dev_map(struct thin_dev *d, uint64_t vblock, uint64_t len, struct map_run *runs, unsigned max,
+	    unsigned *nr);
+/* First mapped vblock >= FROM, with the length of the run of mapped blocks there (at most MAX_LEN); -ENODATA: none. shared. */
+int dev_next_mapped(struct thin_dev *d, uint64_t from, uint64_t max_len, uint64_t *vblock,
+		    uint64_t *len);
+int dev_highest_mapped(struct thin_dev *d, uint64_t *vblock); /* -ENODATA: none. shared. */
+
+/*
+ * Reserve up to WANT adjacent data blocks near GOAL: [*dblock, *dblock + *got). Nothing points to them and no commit knows of them until dev_insert().
+ * -ENOSPC, harmless: none free (a commit may free some: pending_data_blocks).
+ */
+int meta_reserve_data(struct thin_meta *m, uint64_t goal, uint64_t want, uint64_t *dblock,
+		      uint64_t *got);
+void meta_unreserve_data(struct thin_meta *m, uint64_t dblock, uint64_t nr);
+
+/* Map NR blocks from VBLOCK on to reserved data blocks from DBLOCK on, dropping what was mapped there. The data must be in place. */
+int dev_insert(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr);
+
+/* Unmap [begin, end), at most MAX entries at once: *next = where to go on, END when done. */
+int dev_unmap(struct thin_dev *d, uint64_t begin, uint64_t end, uint64_t max, uint64_t *next);
+
+/* Unmap some of the lowest blocks, cheaply where subtrees are shared: for deleting a big device step by step. *left: mapped blocks after it. */
+int dev_shed(struct thin_dev *d, uint64_t max, uint64_t *left);
+
+/* Whether another device has the very same mappings: then deleting this one costs nothing. shared. */
+int dev_root_is_shared(struct thin_dev *d, bool *is_shared);
+
+/* --- the pool --- */
+
+int meta_set_transaction_id(struct thin_meta *m, uint64_t current, uint64_t new_id); /* -EINVAL: harmless */
+int meta_set_needs_check(struct thin_meta *m, bool on);
+/* S 9.5. The caller commits before meta_reserve_snap(): -EBUSY if the transaction has changes, or a snapshot is held. */
+int meta_reserve_snap(struct thin_meta *m);
+int meta_release_snap(struct thin_meta *m); /* -EINVAL: none held */
+int meta_grow_data(struct thin_meta *m, uint64_t nr_data_blocks); /* -EINVAL: smaller */
+int meta_grow_metadata(struct thin_meta *m, uint64_t nr_meta_blocks); /* -EINVAL: smaller */
+
+/* --- commit --- */
+
+/* The open transaction's number: starts at 1, +1 with each meta_freeze(). shared. */
+uint64_t meta_open_txn(const struct thin_meta *m);
+/* Whether the open transaction has changes. shared. */
+bool meta_has_changes(const struct thin_meta *m);
+
+int meta_freeze(struct thin_meta *m); /* exclusive */
+int meta_write(struct thin_meta *m); /* no lock */
+/* FREED: data blocks that became free, still reserved: punch them, then meta_unreserve_data(). NULL: free at once. exclusive. */
+int meta_durable(struct thin_meta *m, struct runs *freed);
+
+/* All of these, with a flush of DATA in its place, for offline tools and tests. DATA NULL: nothing to flush. */
+int meta_commit(struct thin_meta *m, struct image *data);
+
+/* Back to the last commit; open devices stay open, those that are gone answer -ENODATA from then on. exclusive. */
+int meta_abort(struct thin_meta *m);
+
+#endif

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * commit: making things durable, in the one order that is right (design, section 1).
+ *
+ *   1. Under meta_lock, without I/O: the records of the catalog that changed get new data blocks,
+ *      the transaction is frozen, the next one begins.
+ *   2. Those records are written to the data image.
+ *   3. The data image is flushed. All data that the frozen mappings point to were written before
+ *      their mapping was inserted, so before 1.
+ *   4. Metadata blocks, flush, superblock, flush (meta_write).
+ *   5. Under meta_lock: blocks freed in the transaction may be used again. Before that, their
+ *      place in the data image is given back.
+ *
+ * Whoever asks first does the work (in its own thread), for all who ask until it is done.
+ *
+ * Any error ends the transaction, and with it the next one that has begun meanwhile: the pool
+ * goes back to the last commit and is read-only from then on. Nothing is tried again, because a
+ * flush that failed may have dropped what it could not write.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/catalog.h"
+#include "pool/pool_internal.h"
+#include "util/msg.h"
+
+/* --- failing --- */
+
+/* What was done since the last commit is lost: remember who has to be told. */
+static void
+mark_lost(struct pool *p)
+{
+	struct vol *v;
+
+	RB_FOREACH(v, vol_id_tree, &p->vols)
+		if (v->record_changed_in > p->durable_txn ||
+		    (v->dev && dev_changed_in(v->dev) > p->durable_txn))
+			v->lost = true;
+}
+
+/* Back to the last commit. meta_lock exclusive. */
+static int
+return_to_last_commit(struct pool *p)
+{
+	int r = meta_abort(p->tm);
+
+	if (!r)
+		r = names_load(p);
+	p->durable_txn = meta_open_txn(p->tm) - 1;
+	p->names_changed_in = 0;
+	return r;
+}
+
+/* So that nobody writes to the pool before it was looked at; may fail like all else. */
+static void
+set_needs_check(struct pool *p)
+{
+	int r = meta_set_needs_check(p->tm, true);
+
+	if (!r)
+		r = meta_commit(p->tm, NULL);
+	if (r)
+		r = meta_abort(p->tm);
+	if (r)
+		pool_set_mode(p, POOL_FAIL);
+}
+
+static void
+commit_failed(struct pool *p)
+{
+	pthread_rwlock_wrlock(&p->meta_lock);
+	mark_lost(p);
+	p->lost = true;
+	pool_set_mode(p, POOL_READ_ONLY);
+	if (return_to_last_commit(p)) {
+		pool_set_mode(p, POOL_FAIL);
+		msg_error("%s: the last commit cannot be read back: the pool is out of service; "
+			  "unmount it and run thin_check %s", p->meta->name, p->meta->name);
+	} else {
+		set_needs_check(p);
+		msg_error("%s: a commit failed; the pool is back at the commit before and "
+			  "read-only. Unmount it, mend the cause, then run 'thin_check "
+			  "--clear-needs-check-flag %s' and mount it again", p->meta->name,
+			  p->meta->name);
+	}
+	pthread_rwlock_unlock(&p->meta_lock);
+}
+
+int
+pool_abort(struct pool *p)
+{
+	int r;
+
+	pthread_rwlock_wrlock(&p->meta_lock);
+	r = return_to_last_commit(p);
+	if (r)
+		pool_set_mode(p, POOL_FAIL);
+	pthread_rwlock_unlock(&p->meta_lock);
+	return r;
+}
+
+/* --- one commit --- */
+
+static bool
+has_changes(struct pool *p)
+{
+	return meta_has_changes(p->tm) || p->catalog.dirty.nr;
+}
+
+static int
+freeze(struct pool *p, struct catalog_batch *batch, uint64_t *txn)
+{
+	int r = catalog_stage(p, batch);
+
+	*txn = meta_open_txn(p->tm);
+	return r ? r : meta_freeze(p->tm);
+}
+
+static int
+write_out(struct pool *p, struct catalog_batch *batch)
+{
+	int r = catalog_write(p, batch);
+
+	if (r)
+		return r;
+	r = image_flush(p->data);
+	if (r) {
+		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
+		return r;
+	}
+	return meta_write(p->tm);
+}
+
+/* Out of space is over when a commit has freed some: S 12. */
+static void
+update_mode(struct pool *p)
+{
+	struct meta_info info;
+
+	meta_get_info(p->tm, &info);
+	if (p->mode == POOL_OUT_OF_DATA_SPACE && info.free_data_blocks > catalog_reserve(p))
+		pool_set_mode(p, POOL_WRITE);
+	if (p->mode == POOL_OUT_OF_METADATA_SPACE && !meta_require(p->tm, 1, false))
+		pool_set_mode(p, info.free_data_blocks > catalog_reserve(p)
+				       ? POOL_WRITE : POOL_OUT_OF_DATA_SPACE);
+}
+
+/* The transaction TXN is on disk. */
+static void
+settle(struct pool *p, uint64_t txn)
+{
+	bool punch = !p->options.no_discard_passdown && !p->options.ignore_discard;
+
+	pthread_rwlock_wrlock(&p->meta_lock);
+	p->durable_txn = txn;
+	/* Without memory for the list, its blocks stay reserved until the pool is opened again. */
+	meta_durable(p->tm, punch ? &p->to_punch : NULL);
+	update_mode(p);
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (!punch)
+		pool_space_hook(p);
+}
+
+/*
+ * For overwrites in place. A failure concerns the open transaction too: its new mappings may point
+ * to data that this flush lost, and the next flush would not tell.
+ */
+static int
+flush_data(struct pool *p)
+{
+	int r = image_flush(p->data);
+
+	if (r) {
+		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
+		if (p->mode < POOL_READ_ONLY)
+			commit_failed(p);
+	}
+	return r;
+}
+
+static int
+commit(struct pool *p)
+{
+	struct catalog_batch batch;
+	uint64_t txn;
+	int r;
+
+	STAILQ_INIT(&batch);
+	pthread_rwlock_wrlock(&p->meta_lock);
+	if (!has_changes(p)) {
+		pthread_rwlock_unlock(&p->meta_lock);
+		return flush_data(p);
+	}
+	r = freeze(p, &batch, &txn);
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (!r)
+		r = write_out(p, &batch);
+	catalog_batch_free(&batch);
+	if (r) {
+		commit_failed(p);
+		return r;
+	}
+	settle(p, txn);
+	return 0;
+}
+
+/* Give back the space of blocks that nothing refers to any more, then let them be used again. */
+static void
+punch_freed(struct pool *p)
+{
+	struct runs *freed = &p->to_punch;
+
+	if (!freed->nr)
+		return;
+	runs_normalise(freed);
+	for (size_t i = 0; i < freed->nr; i++)
+		/* It need not work: the space is only wanted back. */
+		image_punch(p->data, freed->v[i].start * p->block_bytes,
+			    freed->v[i].len * p->block_bytes);
+	pthread_rwlock_wrlock(&p->meta_lock);
+	for (size_t i = 0; i < freed->nr; i++)
+		meta_unreserve_data(p->tm, freed->v[i].start, freed->v[i].len);
+	update_mode(p);
+	pthread_rwlock_unlock(&p->meta_lock);
+	runs_clear(freed);
+	pool_space_hook(p);
+}
+
+/* --- asking for it --- */
+
+enum sync_need {
+	NEED_FLUSH, /* of the data image */
+	NEED_COMMIT,
+	NEED_ERROR, /* there was something to make durable, and it is lost */
+};
+
+static enum sync_need
+needs_of(struct pool *p, const struct vol *v)
+{
+	bool changed;
+
+	if (p->mode == POOL_FAIL || (v ? v->lost : p->lost))
+		return NEED_ERROR;
+	if (p->mode >= POOL_READ_ONLY || p->read_only)
+		return NEED_FLUSH;
+	if (!v)
+		return NEED_COMMIT;
+	changed = v->record_changed_in > p->durable_txn || p->names_changed_in > p->durable_txn ||
+		  (v->dev && dev_changed_in(v->dev) > p->durable_txn);
+	return changed ? NEED_COMMIT : NEED_FLUSH;
+}
+
+/* Make all in QUEUE durable, by a commit if one of them needs it, and answer them. */
+static void
+sync_round(struct pool *p, struct sync_queue *queue)
+{
+	struct sync_request *req;
+	bool need_commit = false;
+	int r;
+
+	pthread_rwlock_rdlock(&p->meta_lock);
+	STAILQ_FOREACH(req, queue, link)
+		need_commit |= needs_of(p, req->vol) == NEED_COMMIT;
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (need_commit)
+		r = commit(p);
+	else
+		r = p->read_only ? 0 : flush_data(p);
+	while ((req = STAILQ_FIRST(queue))) {
+		bool lost;
+
+		STAILQ_REMOVE_HEAD(queue, link);
+		pthread_rwlock_rdlock(&p->meta_lock);
+		lost = needs_of(p, req->vol) == NEED_ERROR;
+		pthread_rwlock_unlock(&p->meta_lock);
+		req->done(req->arg, r || lost ? -EIO : 0);
+		if (req->vol)
+			vol_put(req->vol);
+		free(req);
+	}
+	punch_freed(p);
+}
+
+void
+pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), void *arg)
+{
+	struct sync_request *req = malloc(sizeof(*req));
+	struct sync_queue queue;
+
+	if (!req) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	*req = (struct sync_request){.vol = vol ? vol_get(vol) : NULL, .done = done, .arg = arg};
+	pthread_mutex_lock(&p->sync_lock);
+	STAILQ_INSERT_TAIL(&p->sync_queue, req, link);
+	if (p->syncing) {
+		pthread_mutex_unlock(&p->sync_lock);
+		return;
+	}
+	p->syncing = true;
+	while (!STAILQ_EMPTY(&p->sync_queue)) {
+		STAILQ_INIT(&queue);
+		STAILQ_CONCAT(&queue, &p->sync_queue);
+		pthread_mutex_unlock(&p->sync_lock);
+		sync_round(p, &queue);
+		pthread_mutex_lock(&p->sync_lock);
+	}
+	p->syncing = false;
+	pthread_mutex_unlock(&p->sync_lock);
+}
+
+struct sync_waiter {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+	int error;
+};
+
+static void
+wake_waiter(void *arg, int error)
+{
+	struct sync_waiter *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	w->done = true;
+	w->error = error;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int
+pool_sync_wait(struct pool *p, struct vol *vol)
+{
+	struct sync_waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
+
+	pool_sync(p, vol, wake_waiter, &w);
+	pthread_mutex_lock(&w.lock);
+	while (!w.done)
+		pthread_cond_wait(&w.cond, &w.lock);
+	pthread_mutex_unlock(&w.lock);
+	return w.error;
+}
+
+/* --- changing --- */
+
+int
+pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
+{
+	int r = pool_check_writable(p);
+
+	for (int attempt = 0; !r; attempt++) {
+		pthread_rwlock_wrlock(&p->meta_lock);
+		r = meta_require(p->tm, ops, frees_space);
+		if (!r)
+			return 0;
+		pthread_rwlock_unlock(&p->meta_lock);
+		/* What this transaction freed can be used after a commit. */
+		if (r == -ENOSPC && attempt == 0)
+			r = pool_sync_wait(p, NULL);
+	}
+	if (r == -ENOSPC) {
+		pthread_rwlock_wrlock(&p->meta_lock);
+		if (p->mode < POOL_OUT_OF_METADATA_SPACE)
+			pool_set_mode(p, POOL_OUT_OF_METADATA_SPACE);
+		pthread_rwlock_unlock(&p->meta_lock);
+	}
+	return r;
+}
+
+void
+pool_end_change(struct pool *p)
+{
+	struct meta_info info;
+	bool hurry;
+
+	meta_get_info(p->tm, &info);
+	/* Dirty blocks stay in memory until they are committed. */
+	hurry = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 4;
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (hurry)
+		pool_hurry(p);
+}
+
+/* --- the timer --- */
+
+static void *
+timer_main(void *arg)
+{
+	struct pool *p = arg;
+
+	pthread_mutex_lock(&p->timer_lock);
+	while (!p->timer_stop) {
+		struct timespec until;
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += p->options.commit_interval_ms % 1000 * 1000000L;
+		until.tv_sec += p->options.commit_interval_ms / 1000 + until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		while (!p->timer_stop && !p->timer_now &&
+		       pthread_cond_timedwait(&p->timer_wake, &p->timer_lock, &until) != ETIMEDOUT)
+			;
+		p->timer_now = false;
+		if (p->timer_stop)
+			break;
+		pthread_mutex_unlock(&p->timer_lock);
+		pthread_rwlock_rdlock(&p->meta_lock);
+		bool changes = p->mode < POOL_READ_ONLY && has_changes(p);
+		pthread_rwlock_unlock(&p->meta_lock);
+		if (changes)
+			pool_sync_wait(p, NULL);
+		pthread_mutex_lock(&p->timer_lock);
+	}
+	pthread_mutex_unlock(&p->timer_lock);
+	return NULL;
+}
+
+int
+pool_start_timer(struct pool *p)
+{
+	int r = -pthread_create(&p->timer, NULL, timer_main, p);
+
+	p->timer_runs = !r;
+	return r;
+}
+
+void
+pool_stop_timer(struct pool *p)
+{
+	if (!p->timer_runs)
+		return;
+	pthread_mutex_lock(&p->timer_lock);
+	p->timer_stop = true;
+	pthread_cond_signal(&p->timer_wake);
+	pthread_mutex_unlock(&p->timer_lock);
+	pthread_join(p->timer, NULL);
+	p->timer_runs = false;
+}
+
+void
+pool_hurry(struct pool *p)
+{
+	struct meta_info info;
+	bool wait;
+
+	pthread_rwlock_rdlock(&p->meta_lock);
+	meta_get_info(p->tm, &info);
+	wait = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 2;
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (wait || !p->timer_runs) {
+		pool_sync_wait(p, NULL);
+		return;
+	}
+	pthread_mutex_lock(&p->timer_lock);
+	p->timer_now = true;
+	pthread_cond_signal(&p->timer_wake);
+	pthread_mutex_unlock(&p->timer_lock);
+}

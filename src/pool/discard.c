@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * discard: taking mappings away; truncating, and fallocate(2).
+ *
+ * Shrinking a volume must not bring its old bytes back when it grows again, whenever a crash
+ * comes. What is cut off is unmapped in the same transaction as the size changes, or, when that
+ * is too much for one, the record says RECORD_SHRINKING until it is done, and the end does not
+ * move out again before. The rest of the last block is zeroed in a new copy of the block, which comes
+ * in with the size.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <linux/falloc.h>
+
+#include "pool/catalog.h"
+#include "pool/pool_internal.h"
+
+/* Mappings removed in one hold of meta_lock. */
+#define UNMAP_AT_ONCE 2048U
+#define UNMAP_OPS 4U
+
+#define LAST_BLOCK UINT64_MAX
+
+/* One step: *next is where to go on. */
+static int
+unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
+{
+	struct thin_dev *dev;
+	int r = pool_begin_change(v->pool, UNMAP_OPS, true);
+
+	if (r)
+		return r;
+	r = vol_dev(v, &dev);
+	if (!r)
+		r = dev_unmap(dev, begin, end, UNMAP_AT_ONCE, next);
+	pool_end_change(v->pool);
+	return r;
+}
+
+int
+vol_unmap(struct vol *v, uint64_t first, uint64_t end)
+{
+	int r = 0;
+
+	while (first < end && !r)
+		r = unmap_step(v, first, end, &first);
+	return r;
+}
+
+/* --- shrinking --- */
+
+static uint64_t
+blocks_of(const struct vol *v, uint64_t size)
+{
+	return vol_block(v, size) + (size % v->pool->block_bytes != 0);
+}
+
+static int
+set_shrinking(struct vol *v, bool on)
+{
+	int r = vol_record_changed(v);
+
+	if (r)
+		return r;
+	if (on)
+		v->flags |= RECORD_SHRINKING;
+	else
+		v->flags &= ~(uint32_t)RECORD_SHRINKING;
+	return 0;
+}
+
+int
+vol_finish_shrink(struct vol *v)
+{
+	int r;
+
+	if (!(v->flags & RECORD_SHRINKING))
+		return 0;
+	r = vol_unmap(v, blocks_of(v, v->size), LAST_BLOCK);
+	if (!r)
+		r = pool_begin_change(v->pool, 2, true);
+	if (r)
+		return r;
+	r = set_shrinking(v, false);
+	pool_end_change(v->pool);
+	return r;
+}
+
+/* In one transaction: the new last block, the size, and as much unmapped behind it as may be. meta_lock exclusive. */
+static int
+cut_locked(struct vol *v, uint64_t size, uint64_t tail)
+{
+	uint64_t next = LAST_BLOCK;
+	struct thin_dev *dev;
+	int r = vol_dev(v, &dev);
+
+	if (!r)
+		r = vol_record_changed(v);
+	if (!r && tail != MAP_HOLE)
+		r = dev_insert(dev, vol_block(v, size), tail, 1);
+	if (!r)
+		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, UNMAP_AT_ONCE, &next);
+	if (r)
+		return r;
+	v->size = size;
+	return next == LAST_BLOCK ? 0 : set_shrinking(v, true);
+}
+
+static int
+cut(struct vol *v, uint64_t size, uint64_t tail)
+{
+	int r = pool_begin_change(v->pool, UNMAP_OPS + 3, true);
+
+	if (!r) {
+		r = cut_locked(v, size, tail);
+		pool_end_change(v->pool);
+	}
+	if (r && tail != MAP_HOLE)
+		vol_unreserve(v, tail, 1);
+	return r;
+}
+
+static int
+shrink(struct vol *v, uint64_t size)
+{
+	uint64_t block = v->pool->block_bytes;
+	uint64_t tail = MAP_HOLE;
+	int r = vol_finish_shrink(v);
+
+	if (!r && size % block)
+		r = vol_copy_tail(v, size, &tail);
+	if (r == -ENOSPC) /* a full pool must still shrink */
+		r = vol_provision(v, NULL, block - size % block, size,
+				  PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
+	if (!r)
+		r = cut(v, size, tail);
+	v->tail_clean = !r;
+	return r;
+}
+
+static int
+grow(struct vol *v, uint64_t size)
+{
+	int r = vol_finish_shrink(v);
+
+	if (!r)
+		r = vol_clean_tail(v);
+	return r ? r : vol_extend(v, size);
+}
+
+static int
+check_change(const struct vol *v)
+{
+	if (v->pool->mode == POOL_FAIL)
+		return -EIO;
+	return v->pool->read_only || v->flags & RECORD_READ_ONLY ? -EROFS : 0;
+}
+
+int
+vol_truncate(struct vol *v, uint64_t size)
+{
+	struct range_hold hold;
+	int r = check_change(v);
+
+	if (r)
+		return r;
+	if (size > VOL_SIZE_MAX)
+		return -EFBIG;
+	vol_lock_change(v, &hold, size, LAST_BLOCK);
+	if (size < v->size)
+		r = shrink(v, size);
+	else if (size > v->size)
+		r = grow(v, size);
+	range_unlock(&v->range, &hold);
+	if (v->flags & RECORD_SHRINKING)
+		reclaim_queue(v);
+	if (!r)
+		vol_wrote(v);
+	return r;
+}
+
+/* --- fallocate --- */
+
+/* Let [begin, end) read as zeros: whole blocks by unmapping, the edges by writing. */
+static int
+zero_range(struct vol *v, uint64_t begin, uint64_t end)
+{
+	unsigned flags = PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES;
+	uint64_t size = v->pool->block_bytes;
+	uint64_t first = blocks_of(v, begin), last = vol_block(v, end);
+	int r;
+
+	if (first > last) /* all within one block */
+		return vol_provision(v, NULL, end - begin, begin, flags);
+	r = begin < first * size ? vol_provision(v, NULL, first * size - begin, begin, flags) : 0;
+	if (!r)
+		r = vol_unmap(v, first, last);
+	if (!r && last * size < end)
+		r = vol_provision(v, NULL, end - last * size, last * size, flags);
+	return r;
+}
+
+static int
+discard(struct vol *v, uint64_t begin, uint64_t end)
+{
+	/* In the last block, all that is behind the end goes as well: then the block may be unmapped. */
+	uint64_t size = v->size;
+	uint64_t block = v->pool->block_bytes;
+
+	if (begin >= size)
+		return 0;
+	if (end >= size)
+		end = v->tail_clean || size % block == 0 ? blocks_of(v, size) * block : size;
+	return zero_range(v, begin, end);
+}
+
+static int
+fallocate_locked(struct vol *v, int mode, uint64_t begin, uint64_t end)
+{
+	bool keep = mode & FALLOC_FL_KEEP_SIZE;
+	int r = 0;
+
+	if (!keep && end > v->size)
+		r = grow(v, end);
+	if (r)
+		return r;
+	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		return discard(v, begin, end);
+	return vol_provision(v, NULL, end - begin, begin, PROVISION_KEEP_SIZE | PROVISION_ALLOCATE);
+}
+
+int
+vol_fallocate(struct vol *v, int mode, uint64_t offset, uint64_t len)
+{
+	struct range_hold hold;
+	int r = check_change(v);
+
+	if (r)
+		return r;
+	switch (mode) {
+	case 0:
+	case FALLOC_FL_KEEP_SIZE:
+	case FALLOC_FL_ZERO_RANGE:
+	case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+		break;
+	case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+		if (v->pool->options.ignore_discard)
+			return -EOPNOTSUPP;
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (!len)
+		return -EINVAL;
+	if (offset > VOL_SIZE_MAX || len > VOL_SIZE_MAX - offset)
+		return -EFBIG;
+	vol_lock_change(v, &hold, offset, offset + len);
+	r = fallocate_locked(v, mode, offset, offset + len);
+	range_unlock(&v->range, &hold);
+	if (!r)
+		vol_wrote(v);
+	return r;
+}

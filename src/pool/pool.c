@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pool: opening and closing, and what a pool says of itself.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pdata/superblock.h"
+#include "pool/catalog.h"
+#include "pool/pool_internal.h"
+#include "util/msg.h"
+
+#define DEFAULT_BLOCK_SECTORS 128U
+
+int64_t
+now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+/* --- modes --- */
+
+const char *
+pool_mode_name(enum pool_mode mode)
+{
+	static const char *const names[] = {
+		[POOL_WRITE] = "rw",
+		[POOL_OUT_OF_DATA_SPACE] = "out_of_data_space",
+		[POOL_OUT_OF_METADATA_SPACE] = "out_of_metadata_space",
+		[POOL_READ_ONLY] = "ro",
+		[POOL_FAIL] = "fail",
+	};
+
+	return names[mode];
+}
+
+enum pool_mode
+pool_get_mode(struct pool *p)
+{
+	return p->mode;
+}
+
+void
+pool_set_mode(struct pool *p, enum pool_mode mode)
+{
+	if (mode == p->mode)
+		return;
+	p->mode = mode;
+	switch (mode) {
+	case POOL_WRITE:
+		msg_info("%s: there is space again", p->data->name);
+		break;
+	case POOL_OUT_OF_DATA_SPACE:
+		msg_warn("%s: no free data blocks are left; remove volumes or snapshots, "
+			 "discard, or make the image larger", p->data->name);
+		break;
+	case POOL_OUT_OF_METADATA_SPACE:
+		msg_warn("%s: no free metadata blocks are left; remove volumes or snapshots, "
+			 "or make the image larger", p->meta->name);
+		break;
+	case POOL_READ_ONLY:
+	case POOL_FAIL:
+		break; /* the one who found out says why */
+	}
+}
+
+int
+pool_check_writable(const struct pool *p)
+{
+	if (p->read_only)
+		return -EROFS;
+	return p->mode >= POOL_READ_ONLY ? -EIO : 0;
+}
+
+void
+pool_set_space_hook(struct pool *p, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&p->hook_lock);
+	p->space_hook = fn;
+	p->space_hook_arg = arg;
+	pthread_mutex_unlock(&p->hook_lock);
+}
+
+void
+pool_space_hook(struct pool *p)
+{
+	void (*fn)(void *arg);
+	void *arg;
+
+	pthread_mutex_lock(&p->hook_lock);
+	fn = p->space_hook;
+	arg = p->space_hook_arg;
+	pthread_mutex_unlock(&p->hook_lock);
+	if (fn)
+		fn(arg);
+}
+
+/* --- opening --- */
+
+static void
+init_locks(struct pool *p)
+{
+	pthread_rwlockattr_t attr;
+	pthread_condattr_t monotonic;
+
+	/* Readers come all the time; a writer must get its turn. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->meta_lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->timer_wake, &monotonic);
+	pthread_cond_init(&p->reclaim_wake, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_mutex_init(&p->snapshot_lock, NULL);
+	pthread_mutex_init(&p->sync_lock, NULL);
+	pthread_mutex_init(&p->timer_lock, NULL);
+	pthread_mutex_init(&p->reclaim_lock, NULL);
+	pthread_mutex_init(&p->hook_lock, NULL);
+	pthread_mutex_init(&p->buf_lock, NULL);
+	STAILQ_INIT(&p->sync_queue);
+	TAILQ_INIT(&p->reclaim);
+	RB_INIT(&p->vols);
+	RB_INIT(&p->dirs);
+	RB_INIT(&p->dirs_by_serial);
+}
+
+static void
+pool_free(struct pool *p)
+{
+	if (p->tm) {
+		names_free(p);
+		catalog_close(p);
+		meta_close(p->tm);
+	}
+	runs_clear(&p->to_punch);
+	buf_free_all(p);
+	image_close(p->meta);
+	image_close(p->data);
+	pthread_rwlock_destroy(&p->meta_lock);
+	pthread_cond_destroy(&p->timer_wake);
+	pthread_cond_destroy(&p->reclaim_wake);
+	pthread_mutex_destroy(&p->snapshot_lock);
+	pthread_mutex_destroy(&p->sync_lock);
+	pthread_mutex_destroy(&p->timer_lock);
+	pthread_mutex_destroy(&p->reclaim_lock);
+	pthread_mutex_destroy(&p->hook_lock);
+	pthread_mutex_destroy(&p->buf_lock);
+	free(p);
+}
+
+/* A metadata image of zeros becomes a pool over the whole data image, as the kernel does. */
+static int
+format_if_zero(struct pool *p)
+{
+	uint64_t size;
+	bool zero;
+	int r = meta_is_unformatted(p->meta, &zero);
+
+	if (r) {
+		msg_error("%s: cannot be read as metadata: %s", p->meta->name,
+			  r == -EIO ? "it is smaller than a block, or damaged" : strerror(-r));
+		return r;
+	}
+	if (!zero)
+		return 0;
+	if (p->read_only) {
+		msg_error("%s: not formatted yet, and a read-only mount does not; "
+			  "run 'thinfs format' first", p->meta->name);
+		return -EPERM;
+	}
+	if (superblock_magic_at(p->data)) {
+		msg_error("%s holds a pool's metadata and %s is empty: give the data image first, "
+			  "then the metadata image", p->data->name, p->meta->name);
+		return -EINVAL;
+	}
+	r = image_get_size(p->data, &size);
+	if (r)
+		return r;
+	if (size < DEFAULT_BLOCK_SECTORS * SECTOR_SIZE) {
+		msg_error("%s: too small for a data image; make it larger, as with "
+			  "'truncate -s 10G'", p->data->name);
+		return -EINVAL;
+	}
+	return meta_format(p->meta, DEFAULT_BLOCK_SECTORS,
+			   size / (DEFAULT_BLOCK_SECTORS * SECTOR_SIZE));
+}
+
+static int
+check_data_size(struct pool *p, const struct meta_info *info)
+{
+	uint64_t size;
+	int r = image_get_size(p->data, &size);
+
+	if (r)
+		return r;
+	if (info->nr_data_blocks > size / p->block_bytes) {
+		msg_error("%s: cut off, or not this pool's data image: the pool has %" PRIu64
+			  " data blocks of %" PRIu64 " bytes, the image only %" PRIu64,
+			  p->data->name, info->nr_data_blocks, p->block_bytes,
+			  size / p->block_bytes);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Images that were made larger while the pool was not in use: take what is new. */
+static int
+adopt_growth(struct pool *p, const struct meta_info *info)
+{
+	uint64_t data, meta;
+	int r = image_get_size(p->data, &data);
+
+	if (!r)
+		r = image_get_size(p->meta, &meta);
+	if (r)
+		return r;
+	data /= p->block_bytes;
+	meta /= METADATA_BLOCK_SIZE;
+	if (meta > METADATA_BLOCKS_MAX)
+		meta = METADATA_BLOCKS_MAX;
+	if (data > DATA_BLOCKS_MAX)
+		data = DATA_BLOCKS_MAX;
+	if (meta > info->nr_meta_blocks)
+		r = meta_grow_metadata(p->tm, meta);
+	if (!r && data > info->nr_data_blocks)
+		r = meta_grow_data(p->tm, data);
+	return r ? r : meta_commit(p->tm, p->data);
+}
+
+static int
+open_metadata(struct pool *p)
+{
+	struct meta_info info;
+	int r = format_if_zero(p);
+
+	if (!r)
+		r = meta_open(p->meta, p->options.metadata_cache_bytes, p->read_only, &p->tm);
+	if (r)
+		return r;
+	meta_get_info(p->tm, &info);
+	p->block_bytes = (uint64_t)info.data_block_sectors * SECTOR_SIZE;
+	r = check_data_size(p, &info);
+	if (!r && info.needs_check) {
+		p->mode = POOL_READ_ONLY;
+		if (!p->read_only)
+			msg_warn("%s: needs_check is set, so the pool is read-only; run 'thin_check "
+				 "--clear-needs-check-flag %s', then mount it again",
+				 p->meta->name, p->meta->name);
+		p->read_only = true;
+	}
+	if (!r && !p->read_only)
+		r = adopt_growth(p, &info);
+	return r;
+}
+
+static int
+pool_start(struct pool *p)
+{
+	int r;
+
+	p->durable_txn = meta_open_txn(p->tm) - 1;
+	r = p->read_only ? 0 : reclaim_start(p);
+	if (!r && !p->read_only && p->options.commit_interval_ms)
+		r = pool_start_timer(p);
+	return r;
+}
+
+int
+pool_open_images(struct image *data, struct image *meta, const struct pool_options *options,
+		 struct pool **out)
+{
+	struct pool *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p) {
+		image_close(data);
+		image_close(meta);
+		return -ENOMEM;
+	}
+	p->data = data;
+	p->meta = meta;
+	p->options = *options;
+	p->read_only = options->read_only;
+	if (p->read_only)
+		p->mode = POOL_READ_ONLY;
+	init_locks(p);
+	r = open_metadata(p);
+	if (!r) {
+		p->top = names_add_dir(p, "");
+		r = p->top ? names_load(p) : -ENOMEM;
+	}
+	if (!r)
+		r = pool_start(p);
+	if (r) {
+		reclaim_stop_thread(p);
+		pool_free(p);
+		return r;
+	}
+	*out = p;
+	return 0;
+}
+
+int
+pool_open(const char *data_path, const char *meta_path, const struct pool_options *options,
+	  struct pool **out)
+{
+	int flags = options->read_only ? 0 : IMAGE_RDWR;
+	struct image *data, *meta;
+	int r = image_open_file(data_path, flags, &data);
+
+	if (r)
+		return r;
+	r = image_open_file(meta_path, flags, &meta);
+	if (r) {
+		image_close(data);
+		return r;
+	}
+	return pool_open_images(data, meta, options, out);
+}
+
+/* Times of last writes are kept for when there is something else to commit: now or never. */
+static void
+keep_times(struct pool *p)
+{
+	struct vol *v;
+
+	if (p->mode >= POOL_READ_ONLY)
+		return;
+	pthread_rwlock_wrlock(&p->meta_lock);
+	RB_FOREACH(v, vol_id_tree, &p->vols)
+		if (v->mtime_dirty && v->has_record)
+			catalog_changed(p, v->id);
+	pthread_rwlock_unlock(&p->meta_lock);
+}
+
+int
+pool_close(struct pool *p)
+{
+	int r = 0;
+
+	reclaim_stop_thread(p);
+	pool_stop_timer(p);
+	if (!p->read_only) {
+		keep_times(p);
+		r = pool_sync_wait(p, NULL);
+	}
+	pool_free(p);
+	return r;
+}
+
+/* --- what it says of itself --- */
+
+void
+pool_get_status(struct pool *p, struct pool_status *st)
+{
+	struct meta_info info;
+	struct voldir *d;
+	uint64_t reserve;
+
+	pthread_rwlock_rdlock(&p->meta_lock);
+	meta_get_info(p->tm, &info);
+	reserve = catalog_reserve(p);
+	*st = (struct pool_status){
+		.mode = p->mode,
+		.needs_check = info.needs_check,
+		.transaction_id = info.trans_id,
+		.block_bytes = p->block_bytes,
+		.data_blocks = info.nr_data_blocks,
+		.data_used = info.used_data_blocks,
+		.data_available = info.nr_data_blocks - info.used_data_blocks,
+		.meta_blocks = info.nr_meta_blocks,
+		.meta_used = info.used_meta_blocks,
+		.meta_reserve = info.meta_reserve,
+		.held_root = info.held_root,
+		.nr_volumes = p->top->nr_vols,
+	};
+	st->data_available -= st->data_available < reserve ? st->data_available : reserve;
+	RB_FOREACH(d, voldir_name_tree, &p->dirs)
+		st->nr_snapshots += d->nr_vols;
+	pthread_rwlock_unlock(&p->meta_lock);
+}
+
+uint64_t
+pool_block_bytes(const struct pool *p)
+{
+	return p->block_bytes;
+}
+
+const struct pool_options *
+pool_get_options(const struct pool *p)
+{
+	return &p->options;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pool: an open pool of thin volumes; what the mount and the commands use.
+ *
+ * A pool is two images. Its volumes are thin devices with a name, kept in the catalog; the ones in
+ * the top directory are volumes, the ones in a directory under ".snapshots" are snapshots. All
+ * changes belong to the open transaction and become durable together, by pool_sync() or by the
+ * timer.
+ *
+ * Threads: everything may be called by any thread, unless said otherwise. A call blocks for its
+ * own I/O and for conflicting work on the same blocks of the same volume, never for another volume's
+ * I/O and never for a commit that is being written out. doc/locking.md has the order of the locks.
+ * Errors: 0 or negative errno. -EROFS: the pool, or the volume, is read-only. -ENOSPC: no data
+ * space, even after a commit. -EIO: the pool has failed, or the image did.
+ */
+#ifndef THINFS_POOL_POOL_H
+#define THINFS_POOL_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "io/image.h"
+
+struct pool;
+struct vol;
+struct voldir;
+
+/* In order of severity, S 12 of the format sheet. */
+enum pool_mode {
+	POOL_WRITE,
+	POOL_OUT_OF_DATA_SPACE,
+	POOL_OUT_OF_METADATA_SPACE,
+	POOL_READ_ONLY,
+	POOL_FAIL,
+};
+
+struct pool_options {
+	bool read_only; /* change no byte of either image */
+	bool skip_block_zeroing;
+	bool ignore_discard;
+	bool no_discard_passdown;
+	bool error_if_no_space;
+	unsigned no_space_timeout_s; /* 0: forever */
+	unsigned commit_interval_ms; /* of the timer; 0: no timer, only pool_sync() commits */
+	uint64_t metadata_cache_bytes;
+};
+
+#define POOL_OPTIONS_DEFAULT                                                                       \
+	((struct pool_options){                                                                    \
+		.no_space_timeout_s = 60,                                                          \
+		.commit_interval_ms = 1000,                                                        \
+		.metadata_cache_bytes = 64ULL << 20,                                               \
+	})
+
+#define POOL_NAME_MAX 255 /* bytes of a volume's or snapshot's name */
+
+/* --- format, open, close --- */
+
+struct pool_format_options {
+	uint64_t data_bytes; /* 0: the data image exists and has its size */
+	uint64_t metadata_bytes; /* 0: as it is, or, when absent, sized from the data */
+	uint64_t block_bytes; /* 0: 64 KiB, or larger for very large data images */
+	bool force; /* also over images that hold something */
+};
+
+/* Make a pool; images that are absent are made, and removed again when this fails. Prints why it fails. */
+int pool_format(const char *data_path, const char *meta_path,
+		const struct pool_format_options *options);
+
+/*
+ * Open a pool. Prints why it fails. An all-zero metadata image is formatted first (64 KiB blocks), unless read-only.
+ * A pool whose superblock says needs_check opens read-only (pool_mode() tells), with a warning.
+ */
+int pool_open(const char *data_path, const char *meta_path, const struct pool_options *options,
+	      struct pool **out);
+/* The same over open images, which the pool then owns, also on failure. For tests. */
+int pool_open_images(struct image *data, struct image *meta, const struct pool_options *options,
+		     struct pool **out);
+
+/*
+ * Commit, release the images, free everything. No call may be under way, no volume or directory held.
+ * Returns the error of the last commit; the pool is gone all the same.
+ */
+int pool_close(struct pool *p);
+
+/* --- the pool --- */
+
+struct pool_status {
+	enum pool_mode mode;
+	bool needs_check;
+	uint64_t transaction_id;
+	uint64_t block_bytes;
+	uint64_t data_blocks, data_used; /* in data blocks */
+	uint64_t data_available; /* can be written by volumes: free less what the catalog needs */
+	uint64_t meta_blocks, meta_used, meta_reserve; /* 4 KiB blocks; used without the reserve */
+	uint64_t held_root;
+	uint64_t nr_volumes, nr_snapshots; /* devices with a name in the top directory; in others */
+};
+
+void pool_get_status(struct pool *p, struct pool_status *st);
+enum pool_mode pool_get_mode(struct pool *p);
+uint64_t pool_block_bytes(const struct pool *p);
+const struct pool_options *pool_get_options(const struct pool *p);
+const char *pool_mode_name(enum pool_mode mode); /* "rw", "out_of_data_space", "ro", "fail" */
+
+/*
+ * Make durable all that was written and done before this call. With VOL: that volume's data and
+ * all names; when none of those changed since the last commit, that is a flush of the data image.
+ * VOL NULL: everything. Callers at the same time share a commit.
+ *
+ * done(arg, 0 or -EIO) is called once, from this call or later from another thread, with no lock held;
+ * it must not block.
+ */
+void pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), void *arg);
+/* The same, waiting. */
+int pool_sync_wait(struct pool *p, struct vol *vol);
+
+/* Drop all that is not committed, as after a failed commit but still writable. For tests. */
+int pool_abort(struct pool *p);
+
+/* Have FN called, with no lock held, whenever space may have become available for a writer that got -ENOSPC. One hook. */
+void pool_set_space_hook(struct pool *p, void (*fn)(void *arg), void *arg);
+
+/* --- names. A vol or voldir that is given out is held until vol_put() or voldir_put(). --- */
+
+struct voldir *pool_top(struct pool *p); /* borrowed: the top directory */
+
+int pool_lookup(struct pool *p, struct voldir *dir, const char *name, struct vol **out); /* -ENOENT */
+int pool_lookup_snapshot(struct pool *p, const char *name, struct voldir **out); /* -ENOENT */
+int pool_lookup_id(struct pool *p, uint32_t id, struct vol **out); /* -ENOENT */
+
+/* The first entry whose cookie is > AFTER (0: from the start), by ascending cookie; -ENOENT: no more. Cookies stay valid while entries come and go. */
+int pool_next_volume(struct pool *p, struct voldir *dir, uint64_t after, struct vol **out,
+		     uint64_t *cookie);
+int pool_next_snapshot(struct pool *p, uint64_t after, struct voldir **out, uint64_t *cookie);
+
+struct vol *vol_get(struct vol *v);
+void vol_put(struct vol *v);
+struct voldir *voldir_get(struct voldir *d);
+void voldir_put(struct voldir *d);
+
+struct pool_caller {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode; /* permission bits for what is made */
+};
+
+/* New thin device of size 0 in the top directory. -EEXIST, -ENAMETOOLONG, -EINVAL (bad name), -EPERM (not the top directory), -ENOSPC,
+ * -EOPNOTSUPP: this pool cannot have names, its device 16777215 is something else (a message says so once). */
+int pool_create(struct pool *p, struct voldir *dir, const char *name,
+		const struct pool_caller *caller, struct vol **out);
+
+enum pool_rename_flags {
+	POOL_RENAME_NOREPLACE = 1,
+	POOL_RENAME_EXCHANGE = 2,
+};
+
+/* Within the top directory, over an existing one too, or out of a snapshot to the top: that makes it a writable volume. Else -EPERM. */
+int pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct voldir *to_dir,
+		const char *to, unsigned flags);
+/* The name goes at once; the device goes when nobody holds it open, its space in the background. */
+int pool_unlink(struct pool *p, struct voldir *dir, const char *name);
+
+/*
+ * A snapshot named NAME: of every volume at one instant, or, when NAME is VOLUME@TAG, of that one volume (-ENOENT if there is none).
+ * It holds every vol_write() that returned before. -EEXIST. Atomic.
+ */
+int pool_snapshot(struct pool *p, const char *name, const struct pool_caller *caller);
+/* The same of the NR volumes (names in the top directory) given. */
+int pool_snapshot_some(struct pool *p, const char *name, const char *const *volumes, size_t nr,
+		       const struct pool_caller *caller);
+/* Remove a snapshot with all that is in it, atomically. -EBUSY while one of its files is open. */
+int pool_remove_snapshot(struct pool *p, const char *name);
+
+/* --- attributes --- */
+
+struct vol_attr {
+	uint32_t id;
+	uint64_t generation; /* of the id: another one when the id is used again */
+	uint64_t size; /* bytes */
+	uint64_t mapped_bytes;
+	mode_t mode; /* permission bits */
+	uid_t uid;
+	gid_t gid;
+	struct timespec btime, mtime, ctime;
+	bool read_only; /* a snapshot that was not made writable */
+	bool has_parent;
+	uint32_t parent; /* id of the device it was made from */
+	bool deleted; /* has no name any more */
+};
+
+int vol_getattr(struct vol *v, struct vol_attr *attr);
+
+enum vol_attr_set {
+	VOL_SET_MODE = 1,
+	VOL_SET_UID = 2,
+	VOL_SET_GID = 4,
+	VOL_SET_MTIME = 8,
+};
+
+/* The fields that WHICH names. In a snapshot, setting a write permission makes the file writable, taking all away makes it read-only. */
+int vol_setattr(struct vol *v, unsigned which, const struct vol_attr *attr);
+
+struct voldir_attr {
+	uint64_t serial; /* unique while mounted; > 0 */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	struct timespec btime;
+	uint64_t nr_volumes;
+};
+
+void voldir_getattr(struct voldir *d, struct voldir_attr *attr);
+int voldir_setattr(struct voldir *d, unsigned which, const struct vol_attr *attr); /* mode, uid, gid; not of the top */
+
+/* What a held vol is called now: copies, "" when deleted. Sizes POOL_NAME_MAX + 1. SNAPSHOT "" for a volume. */
+void vol_get_name(struct vol *v, char *name, char *snapshot);
+void voldir_get_name(struct voldir *d, char *name);
+
+/* --- data --- */
+
+/* Count an open file on the volume: a deleted one goes at the last vol_release(). -EROFS: for writing, and read-only. */
+int vol_open(struct vol *v, bool for_write);
+void vol_release(struct vol *v);
+/* Open files of all volumes. */
+uint64_t pool_nr_open(struct pool *p);
+
+/* Read up to LEN bytes at OFFSET into BUF: bytes read, less than LEN only at the end; or negative errno. */
+ssize_t vol_read(struct vol *v, void *buf, size_t len, uint64_t offset);
+/* Write all of LEN bytes, or fail; what was written before the failure stays. Past the end extends. -EFBIG: over VOL_SIZE_MAX. */
+ssize_t vol_write(struct vol *v, const void *buf, size_t len, uint64_t offset);
+
+#define VOL_SIZE_MAX (1ULL << 62)
+
+int vol_truncate(struct vol *v, uint64_t size);
+/* MODE as fallocate(2): 0 or KEEP_SIZE (provision), PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE. Else -EOPNOTSUPP. */
+int vol_fallocate(struct vol *v, int mode, uint64_t offset, uint64_t len);
+/* WHENCE SEEK_DATA or SEEK_HOLE as lseek(2): the offset, or -ENXIO. */
+off_t vol_seek(struct vol *v, off_t offset, int whence);
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the engine share.
+ *
+ * Locks, in the order in which they may be taken (doc/locking.md):
+ *   snapshot_lock -> range lock of a volume (several: by ascending id) -> meta_lock -> sync_lock
+ * meta_lock is never held across I/O on the data image or a flush; reading metadata blocks that are not
+ * cached is the only I/O under it.
+ */
+#ifndef THINFS_POOL_POOL_INTERNAL_H
+#define THINFS_POOL_POOL_INTERNAL_H
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "pdata/format.h"
+#include "pdata/thin_meta.h"
+#include "pool/catalog_record.h"
+#include "pool/pool.h"
+#include "pool/range_lock.h"
+#include "util/runs.h"
+#include "util/u64map.h"
+
+#define CATALOG_ID DEV_ID_MAX
+#define SNAPSHOTS_DIR ".snapshots"
+
+/* A thin device with its name. In memory for every device of the pool but the catalog. */
+struct vol {
+	struct pool *pool; /* const */
+	uint32_t id; /* const */
+	uint64_t generation; /* const */
+	atomic_uint refs; /* one is the pool's, as long as the device exists */
+
+	/* meta_lock */
+	struct voldir *dir; /* NULL: has no name */
+	char *name;
+	bool has_record; /* in the catalog, or will be at the next commit */
+	bool gone; /* the device does not exist any more */
+	uint32_t flags; /* enum record_flags */
+	uint32_t mode, uid, gid;
+	uint32_t parent;
+	int64_t btime_ns;
+	uint64_t record_changed_in; /* transaction */
+	uint64_t opens;
+	struct thin_dev *dev; /* opened when first needed */
+	bool lost; /* an abort took changes away that nobody was told of yet */
+	uint64_t goal; /* where the next new data block should be */
+
+	_Atomic uint64_t size; /* changes under meta_lock */
+	_Atomic int64_t mtime_ns, ctime_ns;
+	atomic_bool mtime_dirty; /* newer than the catalog's */
+	/* The bytes behind the end in the last block are zero. Range lock of the last block. */
+	bool tail_clean;
+
+	struct range_lock range;
+	RB_ENTRY(vol) by_id; /* in the pool */
+	RB_ENTRY(vol) by_name, in_dir; /* in the directory, by name and by id */
+	TAILQ_ENTRY(vol) reclaim; /* queued for the reclaimer */
+	bool in_reclaim;
+	bool stale; /* only while names are loaded */
+};
+
+RB_HEAD(vol_id_tree, vol);
+RB_HEAD(vol_name_tree, vol);
+RB_HEAD(vol_dir_tree, vol);
+TAILQ_HEAD(vol_list, vol);
+
+/* The top directory, or a snapshot. */
+struct voldir {
+	struct pool *pool; /* const */
+	uint64_t serial; /* const */
+	atomic_uint refs; /* one is the pool's, as long as the directory exists */
+	/* meta_lock */
+	char name[RECORD_NAME_SIZE]; /* "": the top */
+	bool gone;
+	uint32_t mode, uid, gid;
+	int64_t btime_ns;
+	uint64_t nr_vols;
+	struct vol_name_tree by_name;
+	struct vol_dir_tree by_id;
+	RB_ENTRY(voldir) names, serials;
+};
+
+RB_HEAD(voldir_name_tree, voldir);
+RB_HEAD(voldir_serial_tree, voldir);
+
+RB_PROTOTYPE(vol_id_tree, vol, by_id, )
+RB_PROTOTYPE(vol_dir_tree, vol, in_dir, )
+RB_PROTOTYPE(vol_name_tree, vol, by_name, )
+RB_PROTOTYPE(voldir_name_tree, voldir, names, )
+RB_PROTOTYPE(voldir_serial_tree, voldir, serials, )
+
+/* See catalog.h. meta_lock, but for counters used by the one that commits. */
+struct catalog {
+	bool present;
+	bool foreign; /* device CATALOG_ID is something else */
+	bool told; /* that it is */
+	struct thin_dev *dev;
+	uint64_t nr_mapped;
+	struct u64map dirty; /* vblock of the catalog's device -> unused */
+};
+
+struct sync_request {
+	struct vol *vol;
+	void (*done)(void *arg, int error);
+	void *arg;
+	STAILQ_ENTRY(sync_request) link;
+};
+
+STAILQ_HEAD(sync_queue, sync_request);
+
+struct pool {
+	/* const while open */
+	struct image *data, *meta;
+	struct pool_options options;
+	uint64_t block_bytes;
+	bool read_only;
+
+	pthread_rwlock_t meta_lock;
+	struct thin_meta *tm; /* meta_lock */
+	struct catalog catalog; /* meta_lock */
+	struct vol_id_tree vols; /* meta_lock */
+	struct voldir *top;
+	struct voldir_name_tree dirs; /* meta_lock */
+	struct voldir_serial_tree dirs_by_serial; /* meta_lock */
+	uint64_t next_serial; /* meta_lock */
+	uint32_t next_id; /* meta_lock */
+	uint64_t nr_open; /* meta_lock */
+	uint64_t names_changed_in; /* transaction; meta_lock */
+	uint64_t durable_txn; /* meta_lock */
+	bool lost; /* a commit failed: what was done before is gone; meta_lock */
+	_Atomic enum pool_mode mode; /* changes under meta_lock */
+
+	pthread_mutex_t snapshot_lock; /* one snapshot at a time */
+
+	pthread_mutex_t sync_lock;
+	struct sync_queue sync_queue; /* sync_lock */
+	bool syncing; /* sync_lock: somebody works off the queue */
+	struct runs to_punch; /* of the one that works off the queue */
+
+	pthread_mutex_t timer_lock;
+	pthread_cond_t timer_wake;
+	bool timer_stop, timer_now; /* timer_lock */
+	pthread_t timer;
+	bool timer_runs;
+
+	pthread_mutex_t reclaim_lock;
+	pthread_cond_t reclaim_wake;
+	struct vol_list reclaim; /* reclaim_lock */
+	atomic_bool reclaim_stop;
+	pthread_t reclaimer;
+	bool reclaimer_runs;
+
+	pthread_mutex_t hook_lock;
+	void (*space_hook)(void *arg); /* hook_lock */
+	void *space_hook_arg;
+
+	pthread_mutex_t buf_lock;
+	struct io_buf *bufs; /* buf_lock: free ones */
+};
+
+/* --- pool.c --- */
+
+int64_t now_ns(void);
+void pool_space_hook(struct pool *p);
+/* What stops a change: -EROFS, -EIO (failed). */
+int pool_check_writable(const struct pool *p);
+/* meta_lock exclusive. */
+void pool_set_mode(struct pool *p, enum pool_mode mode);
+
+/* --- commit.c --- */
+
+/*
+ * Get meta_lock exclusive with room for OPS changes (meta_require), committing if that makes room.
+ * On failure the lock is not held: -ENOSPC, -EROFS, -EIO.
+ */
+int pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
+	__attribute__((warn_unused_result));
+void pool_end_change(struct pool *p);
+/* Make the timer commit now, when much waits to be written. */
+void pool_hurry(struct pool *p);
+int pool_start_timer(struct pool *p);
+void pool_stop_timer(struct pool *p);
+
+/* --- names.c; meta_lock exclusive unless said otherwise --- */
+
+int names_load(struct pool *p);
+void names_free(struct pool *p);
+struct vol *names_find(struct pool *p, struct voldir *dir, const char *name); /* shared, borrowed */
+struct voldir *names_find_dir(struct pool *p, const char *name); /* shared, borrowed */
+struct vol *names_find_id(struct pool *p, uint32_t id); /* shared, borrowed */
+/* A number no device has; -ENOSPC. */
+int names_new_id(struct pool *p, uint32_t *id);
+/* A vol for a device that was just made, with the pool's reference, in DIR under NAME (NULL: nowhere). */
+struct vol *names_add(struct pool *p, uint32_t id, struct voldir *dir, const char *name);
+struct voldir *names_add_dir(struct pool *p, const char *name);
+void names_remove_dir(struct voldir *d);
+void names_attach(struct vol *v, struct voldir *dir, char *name); /* NAME becomes the vol's */
+void names_detach(struct vol *v);
+/* The device is gone: take the vol out and drop the pool's reference. */
+void names_drop(struct vol *v);
+void vol_drop_dev(struct vol *v);
+
+/* --- vol.c --- */
+
+/* The vol's device, opening it if needed. meta_lock exclusive. -ESTALE: gone. */
+int vol_dev(struct vol *v, struct thin_dev **dev);
+/* meta_lock shared, with v->dev open; on failure not held. */
+int vol_lock_shared(struct vol *v);
+/* The record changed: it goes into the next commit. meta_lock exclusive. -ENOSPC, -EOPNOTSUPP, only when it has no record yet. */
+int vol_record_changed(struct vol *v);
+uint64_t vol_block(const struct vol *v, uint64_t offset);
+void vol_wrote(struct vol *v); /* set mtime */
+
+/* --- vol_io.c --- */
+
+/*
+ * Hold RANGE_CHANGE on the blocks of [begin, end), and on those between the volume's end and BEGIN, which moving
+ * the end changes too.
+ */
+void vol_lock_change(struct vol *v, struct range_hold *hold, uint64_t begin, uint64_t end);
+
+/* --- provision.c --- */
+
+/*
+ * Write LEN bytes at OFFSET, or zeros when BUF is NULL, changing mappings as needed. The caller holds RANGE_CHANGE
+ * on all blocks. KEEP_SIZE: a write past the end does not move it. Zeros are not written to
+ * holes when SKIP_HOLES.
+ */
+enum provision_flags {
+	PROVISION_KEEP_SIZE = 1,
+	PROVISION_SKIP_HOLES = 2,
+	PROVISION_ALLOCATE = 4, /* map holes and break sharing, but change no byte that can be read */
+};
+int vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, unsigned flags);
+/* Zero what is behind the end in the last block, if it may be anything else. RANGE_CHANGE on it. */
+int vol_clean_tail(struct vol *v);
+/* Set the size to at least END. */
+int vol_extend(struct vol *v, uint64_t end);
+
+/* A copy of the last block of a volume that is to have SIZE bytes, with zeros behind them: *dblock, reserved; MAP_HOLE: not needed. */
+int vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock);
+void vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr);
+
+/* --- discard.c --- */
+
+/* Unmap whole blocks [first, end). RANGE_CHANGE on them. */
+int vol_unmap(struct vol *v, uint64_t first, uint64_t end);
+/* Finish a shrink that was interrupted. RANGE_CHANGE on all from the last block on. */
+int vol_finish_shrink(struct vol *v);
+
+/* --- snapshot.c --- */
+
+/* LEAVING is about to lose its place in DIR: a snapshot stays there though empty. meta_lock exclusive. */
+int snapshot_keep_dir(struct pool *p, struct voldir *dir, const struct vol *leaving);
+
+/* --- reclaim.c --- */
+
+/*
+ * The vol has no name and is not open: its device may go; or it is RECORD_SHRINKING. No lock held;
+ * takes a reference of its own.
+ */
+void reclaim_queue(struct vol *v);
+/* Whether the device can be deleted in one go. meta_lock exclusive. */
+int reclaim_is_cheap(struct vol *v, bool *cheap);
+int reclaim_start(struct pool *p);
+void reclaim_stop_thread(struct pool *p);
+
+/* --- buf.c --- */
+
+#define IO_BUF_SIZE (1U << 20)
+
+/* A buffer of IO_BUF_SIZE bytes, page aligned; NULL: no memory. */
+void *buf_get(struct pool *p);
+void buf_put(struct pool *p, void *buf);
+void buf_free_all(struct pool *p);
+extern const uint8_t zeros[IO_BUF_SIZE];
+
+#endif

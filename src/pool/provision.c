@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * provision: writing where the mapping has to change (design, section 5; format sheet, S 10).
+ *
+ * The data go to newly reserved blocks first, whole blocks with the rest copied or zeroed around
+ * them, and then the mapping is inserted. Until then nothing, no commit either, knows of the
+ * blocks; after it the old ones are no longer ours. Adjacent blocks go as one run: one write, one
+ * hold of the lock.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "pool/catalog.h"
+#include "pool/pool_internal.h"
+
+#define MAX_RUNS 32U
+
+/* Of one run: bounds how long the lock is held for inserting it, and what a failure undoes. */
+#define MAX_NEW_BLOCKS 256U
+#define MAX_NEW_BYTES (16ULL << 20)
+
+/* A stretch of new blocks, and what is to be in them. */
+struct fill {
+	uint64_t vblock, len; /* blocks */
+	uint64_t dblock; /* the new place */
+	uint64_t old; /* the place to copy from, or MAP_HOLE */
+	uint64_t begin, end; /* bytes of the volume to write, within the blocks */
+	const uint8_t *buf; /* what comes to BEGIN; NULL: zeros */
+};
+
+static uint64_t
+min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t
+max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* --- getting blocks --- */
+
+/* Reserve up to WANT blocks; -ENOSPC after a commit did not help. */
+static int
+reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
+{
+	struct pool *p = v->pool;
+	int r = pool_check_writable(p);
+
+	for (int attempt = 0; !r; attempt++) {
+		struct meta_info info;
+		uint64_t kept;
+
+		pthread_rwlock_wrlock(&p->meta_lock);
+		meta_get_info(p->tm, &info);
+		kept = catalog_reserve(p);
+		r = -ENOSPC;
+		if (info.free_data_blocks > kept)
+			r = meta_reserve_data(p->tm, v->goal,
+					      min_u64(want, info.free_data_blocks - kept), dblock, got);
+		if (!r)
+			v->goal = *dblock + *got;
+		else if (r == -ENOSPC && attempt == 2 && p->mode == POOL_WRITE)
+			pool_set_mode(p, POOL_OUT_OF_DATA_SPACE);
+		pthread_rwlock_unlock(&p->meta_lock);
+		if (r != -ENOSPC || attempt == 2)
+			return r;
+		/*
+		 * Blocks that were freed lately are free only after a commit, when their place has
+		 * been punched: the next commit begins after that.
+		 */
+		r = pool_sync_wait(p, NULL);
+	}
+	return r;
+}
+
+void
+vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr)
+{
+	struct pool *p = v->pool;
+
+	pthread_rwlock_wrlock(&p->meta_lock);
+	meta_unreserve_data(p->tm, dblock, nr);
+	pthread_rwlock_unlock(&p->meta_lock);
+}
+
+/* --- filling them --- */
+
+static int
+copy_bytes(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
+{
+	uint8_t *buf = buf_get(p);
+	int r = buf ? 0 : -ENOMEM;
+
+	while (len && !r) {
+		uint64_t n = min_u64(len, IO_BUF_SIZE);
+
+		r = image_read(p->data, buf, n, from);
+		if (!r)
+			r = image_write(p->data, buf, n, to);
+		from += n;
+		to += n;
+		len -= n;
+	}
+	buf_put(p, buf);
+	return r;
+}
+
+/* What is around the bytes that are written: from the old block, or zeros. AT: offset in the volume. */
+static int
+fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
+{
+	struct pool *p = v->pool;
+	uint64_t size = p->block_bytes;
+	uint64_t offset = at - f->vblock * size;
+
+	if (!len)
+		return 0;
+	if (f->old != MAP_HOLE)
+		return copy_bytes(p, f->old * size + offset, f->dblock * size + offset, len);
+	if (p->options.skip_block_zeroing)
+		return 0;
+	return image_zero(p->data, f->dblock * size + offset, len);
+}
+
+static int
+fill_large(struct vol *v, const struct fill *f)
+{
+	struct pool *p = v->pool;
+	uint64_t size = p->block_bytes;
+	uint64_t start = f->vblock * size, end = start + f->len * size;
+	uint64_t place = f->dblock * size + (f->begin - start);
+	int r = fill_rest(v, f, start, f->begin - start);
+
+	if (!r && f->begin < f->end)
+		r = f->buf ? image_write(p->data, f->buf, f->end - f->begin, place)
+			   : image_zero(p->data, place, f->end - f->begin);
+	return r ? r : fill_rest(v, f, f->end, end - f->end);
+}
+
+/* All in one write: the common case of one small write into a new block. */
+static int
+fill_small(struct vol *v, const struct fill *f, uint8_t *buf)
+{
+	struct pool *p = v->pool;
+	uint64_t size = p->block_bytes;
+	uint64_t start = f->vblock * size, end = start + f->len * size;
+	const uint8_t *around = zeros;
+	struct iovec iov[3];
+	int r = 0;
+
+	if (f->old != MAP_HOLE) {
+		r = image_read(p->data, buf, end - start, f->old * size);
+		around = buf;
+	}
+	iov[0] = (struct iovec){(void *)around, f->begin - start};
+	iov[1] = (struct iovec){(void *)(f->buf ? f->buf : zeros), f->end - f->begin};
+	iov[2] = (struct iovec){(void *)(around + (f->end - start)), end - f->end};
+	return r ? r : image_writev(p->data, iov, 3, f->dblock * size);
+}
+
+static int
+fill_blocks(struct vol *v, const struct fill *f)
+{
+	struct pool *p = v->pool;
+	uint64_t bytes = f->len * p->block_bytes;
+	bool whole = f->end - f->begin == bytes;
+	uint8_t *buf;
+	int r;
+
+	if (whole || bytes > IO_BUF_SIZE || (f->old == MAP_HOLE && p->options.skip_block_zeroing))
+		return fill_large(v, f);
+	buf = buf_get(p);
+	r = buf ? fill_small(v, f, buf) : -ENOMEM;
+	buf_put(p, buf);
+	return r;
+}
+
+/* --- mapping them --- */
+
+/* meta_lock exclusive. */
+static int
+extend_locked(struct vol *v, uint64_t end)
+{
+	int r;
+
+	if (end <= v->size)
+		return 0;
+	r = vol_record_changed(v);
+	if (!r)
+		v->size = end;
+	return r;
+}
+
+int
+vol_extend(struct vol *v, uint64_t end)
+{
+	int r;
+
+	if (end <= v->size)
+		return 0;
+	r = pool_begin_change(v->pool, 2, false);
+	if (r)
+		return r;
+	r = extend_locked(v, end);
+	pool_end_change(v->pool);
+	return r;
+}
+
+/* The data are in place: let the volume have them, and its size grow, at once. */
+static int
+insert(struct vol *v, const struct fill *f, unsigned flags)
+{
+	struct pool *p = v->pool;
+	struct thin_dev *dev;
+	int r = pool_begin_change(p, 3 + (unsigned)(f->len / 64), false);
+
+	if (r)
+		return r;
+	r = vol_dev(v, &dev);
+	/* First what can fail and leave everything as it was. */
+	if (!r && !(flags & PROVISION_KEEP_SIZE))
+		r = extend_locked(v, f->end);
+	if (!r)
+		r = dev_insert(dev, f->vblock, f->dblock, f->len);
+	pool_end_change(p);
+	return r;
+}
+
+static int
+provision_run(struct vol *v, struct fill *f, unsigned flags)
+{
+	int r = fill_blocks(v, f);
+
+	if (!r)
+		r = insert(v, f, flags);
+	if (r)
+		vol_unreserve(v, f->dblock, f->len);
+	return r;
+}
+
+/* Give new blocks to all of RUN, which is a hole or shared. */
+static int
+replace_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t begin,
+	    uint64_t end, unsigned flags)
+{
+	uint64_t size = v->pool->block_bytes;
+	uint64_t max = max_u64(1, min_u64(MAX_NEW_BLOCKS, MAX_NEW_BYTES / size));
+	uint64_t done = 0;
+	int r = 0;
+
+	while (done < run->len && !r) {
+		struct fill f = {.vblock = run->vblock + done};
+		uint64_t start = f.vblock * size;
+
+		r = reserve(v, min_u64(max, run->len - done), &f.dblock, &f.len);
+		if (r)
+			return r;
+		f.old = run->dblock == MAP_HOLE ? MAP_HOLE : run->dblock + done;
+		f.begin = max_u64(begin, start);
+		f.end = min_u64(end, start + f.len * size);
+		f.buf = buf ? buf + (f.begin - begin) : NULL;
+		if (flags & PROVISION_ALLOCATE)
+			f.begin = f.end = start + (run->dblock == MAP_HOLE ? 0 : f.len * size);
+		r = provision_run(v, &f, flags);
+		done += f.len;
+	}
+	return r;
+}
+
+static int
+write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t begin,
+	  uint64_t end, unsigned flags)
+{
+	struct pool *p = v->pool;
+	uint64_t place;
+	int r;
+
+	if (run->dblock == MAP_HOLE && flags & PROVISION_SKIP_HOLES)
+		return 0;
+	if (run->dblock == MAP_HOLE || run->shared)
+		return replace_run(v, run, buf, begin, end, flags);
+	if (flags & PROVISION_ALLOCATE)
+		return 0;
+	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
+	r = buf ? image_write(p->data, buf, end - begin, place)
+		: image_zero(p->data, place, end - begin);
+	if (!r && !(flags & PROVISION_KEEP_SIZE))
+		r = vol_extend(v, end);
+	return r;
+}
+
+/* --- the end of the volume --- */
+
+int
+vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock)
+{
+	uint64_t block = v->pool->block_bytes;
+	struct fill f = {.vblock = vol_block(v, size), .begin = size};
+	struct map_run run;
+	unsigned nr;
+	int r = vol_lock_shared(v);
+
+	*dblock = MAP_HOLE;
+	if (r)
+		return r;
+	r = dev_map(v->dev, f.vblock, 1, &run, 1, &nr);
+	pthread_rwlock_unlock(&v->pool->meta_lock);
+	if (r || run.dblock == MAP_HOLE)
+		return r;
+	r = reserve(v, 1, &f.dblock, &f.len);
+	if (r)
+		return r;
+	f.old = run.dblock;
+	f.end = (f.vblock + 1) * block;
+	r = fill_blocks(v, &f);
+	if (r)
+		vol_unreserve(v, f.dblock, 1);
+	else
+		*dblock = f.dblock;
+	return r;
+}
+
+int
+vol_clean_tail(struct vol *v)
+{
+	uint64_t size = v->size, block = v->pool->block_bytes;
+	int r = 0;
+
+	if (v->tail_clean)
+		return 0;
+	if (size % block)
+		r = vol_provision(v, NULL, block - size % block, size,
+				  PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
+	if (!r)
+		v->tail_clean = true;
+	return r;
+}
+
+/* Before the end moves: what will be within must read as zeros. */
+static int
+prepare_end(struct vol *v, uint64_t end, unsigned flags)
+{
+	int r;
+
+	if (end <= v->size || flags & PROVISION_KEEP_SIZE)
+		return 0;
+	r = vol_finish_shrink(v);
+	return r ? r : vol_clean_tail(v);
+}
+
+int
+vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, unsigned flags)
+{
+	uint64_t size = v->pool->block_bytes;
+	uint64_t end = offset + len;
+	uint64_t at = offset;
+	int r = prepare_end(v, end, flags);
+
+	while (at < end && !r) {
+		struct map_run runs[MAX_RUNS];
+		uint64_t first = vol_block(v, at);
+		unsigned nr;
+
+		r = vol_lock_shared(v);
+		if (r)
+			break;
+		r = dev_map(v->dev, first, vol_block(v, end - 1) - first + 1, runs, MAX_RUNS, &nr);
+		pthread_rwlock_unlock(&v->pool->meta_lock);
+		for (unsigned i = 0; i < nr && !r; i++) {
+			uint64_t run_end = min_u64(end, (runs[i].vblock + runs[i].len) * size);
+
+			r = write_run(v, &runs[i], buf ? (const uint8_t *)buf + (at - offset) : NULL,
+				      at, run_end, flags);
+			at = run_end;
+		}
+	}
+	if (r) /* bytes behind the end may have been written */
+		v->tail_clean = false;
+	return r;
+}

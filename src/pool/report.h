@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * report: what `thinfs list` and `thinfs status` say, as JSON (design, section 6).
+ *
+ * The keys are a contract with other people's scripts: add, never rename.
+ * The caller owns the result; NULL when memory is short.
+ */
+#ifndef THINFS_POOL_REPORT_H
+#define THINFS_POOL_REPORT_H
+
+#include <jansson.h>
+
+#include "pool/pool.h"
+
+/* {"devices": [{"id", "path", "name", "snapshot", "size", "mapped", "parent", "read_only", "created", ...}]} */
+json_t *report_list(struct pool *p);
+
+/* {"mode", "transaction", "block_size", "data": {"total", "used"}, "metadata": {"total", "used", "reserve"}, "needs_check", "status_line", ...} */
+json_t *report_status(struct pool *p);
+
+#endif

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+libutil_a_SOURCES = \
+	src/util/crc32c.c \
+	src/util/crc32c.h \
+	src/util/le.h \
+	src/util/msg.c \
+	src/util/msg.h \
+	src/util/runs.c \
+	src/util/runs.h \
+	src/util/size.c \
+	src/util/size.h \
+	src/util/u64map.c \
+	src/util/u64map.h
