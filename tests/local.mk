@@ -57,8 +57,8 @@ TEST_EXTENSIONS = .t .sh
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_DRIVER = $(TAP_DRIVER)
 LOG_COMPILER = $(SHELL) $(top_srcdir)/build-aux/criterion-tap.sh
-T_LOG_DRIVER = $(TAP_DRIVER)
-SH_LOG_DRIVER = $(TAP_DRIVER)
+T_LOG_DRIVER = $(TAP_DRIVER) --merge
+SH_LOG_DRIVER = $(TAP_DRIVER) --merge
 SH_LOG_COMPILER = bash
 
 AM_TESTS_ENVIRONMENT = \

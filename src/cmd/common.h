@@ -20,7 +20,10 @@ enum common_option {
 	COMMON_EXIT = -2, /* help was printed, or the option is wrong: leave with *STATUS */
 };
 
-/* The next option's letter, as getopt_long(3), whose optarg and optind hold; or one of the above. SHORTS without 'h'. */
+/*
+ * The next option's letter, as getopt_long(3), whose optarg and optind hold; or one of the above.
+ * SHORTS without 'h'.
+ */
 int common_option(int argc, char **argv, const char *shorts, const struct option *longs,
 		  const char *help, int *status);
 
@@ -35,11 +38,17 @@ struct path {
 	char *base; /* without trailing slashes */
 };
 
-/* Split at the last slash; 0, or EXIT_FAILED after a message: nothing is left, or it is "." or "..". */
+/*
+ * Split at the last slash; 0, or EXIT_FAILED after a message: nothing is left, or it is "." or
+ * "..".
+ */
 int common_split_path(const char *path, struct path *out);
 void common_free_path(struct path *p);
 
-/* PATH with a leading slash and no symbolic links but perhaps the last part; from malloc, NULL after a message. */
+/*
+ * PATH with a leading slash and no symbolic links but perhaps the last part; from malloc, NULL
+ * after a message.
+ */
 char *common_absolute(const char *path);
 
 /* Members of a JSON object, with a value for when they are missing. */

@@ -15,8 +15,8 @@ static const char help[] =
 	"Usage: thinfs create [--size S] PATH\n"
 	"Make a volume in a mounted pool: PATH is its name in the pool's directory.\n"
 	"\n"
-	"  -s, --size S   its size, like 10G or 1.5T; otherwise 0, as it can grow later. It takes space\n"
-	"                 from the pool only as it is written\n"
+	"  -s, --size S   its size, like 10G or 1.5T; otherwise 0. It takes space from\n"
+	"                 the pool only as it is written, and truncate(1) resizes it\n"
 	"  -h, --help     print this\n"
 	"\n"
 	"Example: thinfs create --size 10G /mnt/pool/vm1\n";
@@ -41,7 +41,8 @@ make_volume(int dir, const char *path, const char *name, uint64_t size)
 		msg_error("cannot make the volume %s: it exists already", path);
 		break;
 	case EPERM:
-		msg_error("cannot make the volume %s: volumes are made in the pool's top directory only",
+		msg_error("cannot make the volume %s: volumes are made in the pool's top "
+			  "directory only",
 			  path);
 		break;
 	default:

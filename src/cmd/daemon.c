@@ -34,7 +34,8 @@ wait_for_child(pid_t child, int fd)
 		msg_error("mounting ended by signal %d (%s)", WTERMSIG(status),
 			  strsignal(WTERMSIG(status)));
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DONE)
-		msg_error("mounting ended before the mount was ready: it was unmounted, or told to end");
+		msg_error("mounting ended before the mount was ready: it was unmounted, or told "
+			  "to end");
 	_exit(EXIT_FAILED);
 }
 

@@ -14,13 +14,13 @@ static const char help[] =
 	"Usage: thinfs list [--json] TARGET\n"
 	"List the volumes and snapshots of a pool.\n"
 	"\n"
-	"TARGET is the directory of a mounted pool, or DATA META of one that is not mounted.\n"
+	"TARGET is the directory of a mounted pool, or DATA META of one that is not.\n"
 	"\n"
 	"      --json   print JSON; sizes in bytes\n"
 	"  -h, --help   print this\n"
 	"\n"
-	"PATH is relative to the mount. MAPPED is what the volume has of the pool, shared with others\n"
-	"or not. PARENT is the id of the one it was made from.\n";
+	"PATH is relative to the mount. MAPPED is what the volume has of the pool, shared\n"
+	"with others or not. PARENT is the id of the one it was made from.\n";
 
 static void
 format_created(const json_t *device, char *buf, size_t len)

@@ -19,25 +19,24 @@
 static const char help[] =
 	"Usage: thinfs mount [-f] [-o OPTION,...] DATA META DIR\n"
 	"Show the volumes of a pool as files in DIR. Returns when the mount can be used.\n"
+	"An all-zero metadata image is formatted first. 'thinfs umount DIR' ends it.\n"
 	"\n"
-	"  -f, --foreground   do not go into the background; messages go to stderr, not to syslog\n"
-	"  -o OPTION,...      mount options:\n"
-	"      ro                      change no byte of either image\n"
-	"      commit=SECONDS          make durable what was written that often (1)\n"
-	"      metadata_cache=SIZE     memory for metadata (64M)\n"
-	"      threads=N               that serve requests (twice the processors)\n"
-	"      error_if_no_space       fail writes at once when the pool is full\n"
-	"      no_space_timeout=SECONDS  or after so long (60; 0: never)\n"
-	"      skip_block_zeroing      new blocks may show old data of other volumes\n"
-	"      ignore_discard          keep blocks that are discarded\n"
-	"      no_discard_passdown     do not give their space back to the data image\n"
-	"      page_cache              let the kernel cache what is read\n"
-	"      writeback_cache         and what is written, until it is synced\n"
+	"  -f, --foreground     stay in the foreground; messages go to stderr\n"
+	"  -h, --help           print this\n"
+	"  -o OPTION,...        mount options:\n"
+	"      ro                       change no byte of either image\n"
+	"      commit=SECONDS           make writes durable that often (1)\n"
+	"      metadata_cache=SIZE      memory for metadata (64M)\n"
+	"      threads=N                that serve requests (twice the processors)\n"
+	"      error_if_no_space        fail writes at once when the pool is full\n"
+	"      no_space_timeout=SECONDS or after so long (60; 0: never)\n"
+	"      skip_block_zeroing       new blocks may show what was there before\n"
+	"      ignore_discard           keep blocks that are discarded\n"
+	"      no_discard_passdown      do not give their space back to the data image\n"
+	"      page_cache               let the kernel cache what is read\n"
+	"      writeback_cache          and what is written, until it is synced\n"
 	"      allow_other, allow_root  let other users in, or only root\n"
-	"      noexec, noatime, ...    as in mount(8)\n"
-	"  -h, --help         print this\n"
-	"\n"
-	"An all-zero metadata image is formatted first. 'thinfs umount DIR' ends it.\n";
+	"      noexec, noatime, ...     as in mount(8)\n";
 
 static bool
 fuse_is_there(void)
@@ -50,7 +49,8 @@ fuse_is_there(void)
 		return true;
 	}
 	if (error == ENOENT || error == ENODEV || error == ENXIO)
-		msg_error("cannot mount: /dev/fuse: %s; load the kernel's FUSE with 'modprobe fuse'",
+		msg_error("cannot mount: /dev/fuse: %s; load the kernel's FUSE with 'modprobe "
+			  "fuse'",
 			  strerror(error));
 	else
 		msg_error("cannot mount: /dev/fuse: %s; its owner must let you read and write it",
@@ -67,8 +67,8 @@ mount_point(const char *dir)
 	char *path;
 
 	if (mountinfo_is_dead(dir)) {
-		msg_error("cannot mount on %s: a mount whose daemon has died is there; remove it with "
-			  "'thinfs umount %s'",
+		msg_error("cannot mount on %s: a mount whose daemon has died is there; remove it "
+			  "with 'thinfs umount %s'",
 			  dir, dir);
 		return NULL;
 	}

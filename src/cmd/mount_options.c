@@ -41,7 +41,10 @@ static const char *const kernel_flags[] = {
 	"relatime", "norelatime", "strictatime", "nostrictatime",
 };
 
-/* Said by mount(8) and in fstab(5), and without effect here: nosuid, nodev and default_permissions always hold. */
+/*
+ * Said by mount(8) and in fstab(5), and without effect here: nosuid, nodev and default_permissions
+ * always hold.
+ */
 static const char *const ignored[] = {
 	"defaults", "dev",   "nodev",  "suid",	"nosuid", "auto",    "noauto",	"user",
 	"users",    "nouser", "owner", "group", "nofail", "_netdev", "default_permissions",

@@ -15,7 +15,10 @@ struct mount_option_text {
 };
 
 void mount_options_init(struct mount_option_text *o);
-/* Take in TEXT, options separated by commas; -o may be given more than once, the later holds. 0 or EXIT_USAGE after a message. */
+/*
+ * Take in TEXT, options separated by commas; -o may be given more than once, the later holds. 0 or
+ * EXIT_USAGE after a message.
+ */
 int mount_options_parse(struct mount_option_text *o, char **argv, const char *text);
 
 #endif

@@ -17,10 +17,10 @@
 
 static const char help[] =
 	"Usage: thinfs remove [--dry-run] PATH...\n"
-	"Remove volumes, whole snapshots, or volumes in snapshots, from a mounted pool.\n"
+	"Remove volumes, snapshots, or volumes in snapshots from a mounted pool.\n"
 	"\n"
-	"The name goes at once, the space comes back in the background. A volume that is in use goes\n"
-	"when it is no more; a snapshot of which something is in use is refused.\n"
+	"The name goes at once, the space comes back in the background. A volume in use\n"
+	"goes when it is no more; a snapshot of which something is in use is refused.\n"
 	"\n"
 	"  -n, --dry-run   only say what would go\n"
 	"  -h, --help      print this\n"

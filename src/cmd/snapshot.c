@@ -14,10 +14,11 @@
 
 static const char help[] =
 	"Usage: thinfs snapshot DIR NAME [VOLUME...]\n"
-	"Snapshot volumes of the mounted pool DIR, all at one instant, as DIR/.snapshots/NAME.\n"
+	"Snapshot volumes of the mounted pool DIR, at one instant, as DIR/.snapshots/NAME.\n"
 	"\n"
-	"Without VOLUME every volume is in it; otherwise those named, by name or path. The same as\n"
-	"'mkdir DIR/.snapshots/NAME'; 'thinfs remove DIR/.snapshots/NAME' removes it again.\n"
+	"Without VOLUME every volume is in it; otherwise those named, by name or path.\n"
+	"The same as 'mkdir DIR/.snapshots/NAME'; remove it again with\n"
+	"'thinfs remove DIR/.snapshots/NAME'.\n"
 	"\n"
 	"  -h, --help   print this\n"
 	"\n"
@@ -35,7 +36,8 @@ say_why(const char *dir, const char *name, int error)
 			  dir);
 		break;
 	case EACCES:
-		msg_error("cannot make the snapshot %s in %s: only who mounted the pool, and root, may",
+		msg_error("cannot make the snapshot %s in %s: only who mounted the pool, and "
+			  "root, may",
 			  name, dir);
 		break;
 	default:
@@ -55,7 +57,10 @@ snapshot_all(const struct target *target, const char *dir, const char *name)
 	return EXIT_FAILED;
 }
 
-/* The name of a volume that is given as a path, which must lie in the pool; from malloc, or NULL after a message. */
+/*
+ * The name of a volume that is given as a path, which must lie in the pool; from malloc, or NULL
+ * after a message.
+ */
 static char *
 volume_name(const struct target *target, const char *volume)
 {
@@ -108,7 +113,8 @@ out:
 }
 
 static int
-snapshot_some(const struct target *target, const char *dir, const char *name, char **volumes, int nr)
+snapshot_some(const struct target *target, const char *dir, const char *name, char **volumes,
+	      int nr)
 {
 	struct control_snapshot *request = calloc(1, sizeof(*request));
 	int status = EXIT_DONE;

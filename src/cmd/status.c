@@ -14,7 +14,7 @@ static const char help[] =
 	"Usage: thinfs status [--json] TARGET\n"
 	"Tell how a pool is: its mode, its space, its transaction.\n"
 	"\n"
-	"TARGET is the directory of a mounted pool, or DATA META of one that is not mounted.\n"
+	"TARGET is the directory of a mounted pool, or DATA META of one that is not.\n"
 	"\n"
 	"      --json   print JSON; sizes in bytes\n"
 	"  -h, --help   print this\n";

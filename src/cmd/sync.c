@@ -13,8 +13,9 @@ static const char help[] =
 	"Usage: thinfs sync DIR\n"
 	"Make durable all that was written to the mounted pool DIR and done in it.\n"
 	"\n"
-	"sync(1) does not reach a FUSE filesystem; this does, and so does fsync(2) of any volume. What\n"
-	"programs or loop devices still hold in memory is not written: sync those first.\n"
+	"sync(1) does not reach a FUSE filesystem; this does, and so does fsync(2) of any\n"
+	"volume. What programs or loop devices still hold in memory is not written: sync\n"
+	"those first.\n"
 	"\n"
 	"  -h, --help   print this\n";
 

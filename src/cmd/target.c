@@ -41,18 +41,18 @@ target_open_mount(const char *dir, struct target *t)
 	*t = (struct target){.fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
 
 	if (t->fd < 0 && errno == ENOTCONN)
-		msg_error("%s: its daemon has died; unmount it with 'thinfs umount %s' and mount the "
-			  "pool again",
+		msg_error("%s: its daemon has died; unmount it with 'thinfs umount %s' and mount "
+			  "the pool again",
 			  dir, dir);
 	else if (t->fd < 0 && errno == ENOTDIR)
-		msg_error("%s: not a directory: give the directory of a mounted pool, or both images "
-			  "of one that is not mounted",
+		msg_error("%s: not a directory: give the directory of a mounted pool, or both "
+			  "images of one that is not mounted",
 			  dir);
 	else if (t->fd < 0)
 		msg_error("cannot open %s: %s", dir, strerror(errno));
 	else if (!target_is_mount(t->fd, &t->info))
-		msg_error("%s: not in a mounted pool (no thinfs there); 'thinfs mount DATA META DIR' "
-			  "mounts one",
+		msg_error("%s: not in a mounted pool (no thinfs there); 'thinfs mount DATA META "
+			  "DIR' mounts one",
 			  dir);
 	else
 		return 0;
@@ -133,8 +133,8 @@ target_report(struct target *t, enum control_report what)
 	}
 	json = json_loads(text, 0, &error);
 	if (!json)
-		msg_error("the daemon of %s answered what cannot be understood (%s): is it of another "
-			  "version?",
+		msg_error("the daemon of %s answered what cannot be understood (%s): is it of "
+			  "another version?",
 			  t->info.data_path, error.text);
 	free(text);
 	return json;

@@ -28,11 +28,12 @@ static const char help[] =
 	"Usage: thinfs umount [--force] DIR\n"
 	"Unmount a pool, and wait until everything is durable and the images are free.\n"
 	"\n"
-	"      --force   also when it is in use: what uses it gets errors, and what programs or loop\n"
-	"                devices have not written yet is lost\n"
+	"      --force   also when it is in use: its users get errors, and what programs\n"
+	"                or loop devices have not written yet is lost\n"
 	"  -h, --help    print this\n"
 	"\n"
-	"When the pool is in use, this says by whom. A mount whose daemon has died is just unmounted.\n";
+	"When the pool is in use, this says by whom. A mount whose daemon has died is\n"
+	"just unmounted.\n";
 
 /* DIR as the kernel has it in its list of mounts; works also when the mount is dead. */
 static char *
@@ -98,20 +99,24 @@ unmount_dead(const char *dir)
 		msg_error("cannot unmount %s, whose daemon has died: %s", dir, strerror(-r));
 		return EXIT_FAILED;
 	}
-	msg_info("%s was left by a daemon that had died; it is unmounted, and the pool can be mounted "
-		 "again",
+	msg_info("%s was left by a daemon that had died; it is unmounted, and the pool can be "
+		 "mounted again",
 		 dir);
 	return EXIT_DONE;
 }
 
-/* Root is kept out of a user's mount that was not made with allow_other, so that its daemon cannot be asked who it is. */
+/*
+ * Root is kept out of a user's mount that was not made with allow_other, so that its daemon cannot
+ * be asked who it is.
+ */
 static int
 unmount_blindly(const char *dir)
 {
 	int status = unmount(dir);
 
 	if (status == EXIT_DONE)
-		msg_warn("%s is unmounted, but belongs to another user: its daemon may still be writing",
+		msg_warn("%s is unmounted, but belongs to another user: its daemon may still be "
+			 "writing",
 			 dir);
 	return status;
 }
@@ -139,8 +144,8 @@ unmount_live(const char *dir, bool force)
 		return EXIT_FAILED;
 	pidfd = (int)syscall(SYS_pidfd_open, target.info.pid, 0);
 	if (pidfd < 0)
-		msg_warn("cannot wait for the daemon of %s (process %d): it may still be writing when "
-			 "this returns",
+		msg_warn("cannot wait for the daemon of %s (process %d): it may still be writing "
+			 "when this returns",
 			 dir, (int)target.info.pid);
 
 	if (force) {
@@ -186,8 +191,8 @@ cmd_umount(int argc, char **argv)
 		return EXIT_FAILED;
 
 	if (mountinfo_find(dir, &found) || !found.is_thinfs) {
-		msg_error("cannot unmount %s: no pool is mounted there; 'findmnt -t fuse.thinfs' lists "
-			  "those that are",
+		msg_error("cannot unmount %s: no pool is mounted there; 'findmnt -t fuse.thinfs' "
+			  "lists those that are",
 			  argv[optind]);
 		status = EXIT_FAILED;
 	} else if (mountinfo_is_dead(dir)) {

@@ -27,6 +27,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fuse/dir_handle.h"
@@ -42,7 +43,10 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-/* How long after an unmount the kernel may take to end the session: another mount namespace may still hold it. */
+/*
+ * How long after an unmount the kernel may take to end the session: another mount namespace may
+ * still hold it.
+ */
 #define END_TIMEOUT_MS 2000
 
 /* --- libfuse's own messages --- */
@@ -194,7 +198,9 @@ leave(struct mount *m)
 		wait_for_end(m, END_TIMEOUT_MS);
 		return;
 	}
-	/* In use. What its users have written shall not be lost, though their files stop working. */
+	/*
+	 * In use. What its users have written shall not be lost, though their files stop working.
+	 */
 	snapshot_write_back(m);
 	if (mountinfo_unmount(m->dir, true))
 		msg_warn("%s: cannot be unmounted by the daemon, which ends: run 'umount %s'",
@@ -202,7 +208,8 @@ leave(struct mount *m)
 }
 
 /*
- * Close the session's device. libfuse's own unmount also frees what it keeps, but only when the connection has ended does it leave alone
+ * Close the session's device. libfuse's own unmount also frees what it keeps, but only when the
+ * connection has ended does it leave alone
  * whatever may be mounted on the directory by now.
  */
 static void
@@ -238,8 +245,8 @@ on_signal(struct mount *m)
 	atomic_store(&m->leave_when_idle, true);
 	session_async_begin(m);
 	pool_sync(m->pool, NULL, commit_done, m);
-	msg_info("%s: asked to end with %" PRIu64 " files open; all is committed, and it ends at the "
-		 "last close (a second signal, or 'thinfs umount --force', ends it at once)",
+	msg_info("%s: asked to end, but %" PRIu64 " files are open; commits, and ends at the last close "
+		 "(a second signal, or 'thinfs umount --force', ends it at once)",
 		 m->dir, nr_open);
 	return false;
 }
@@ -355,6 +362,7 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	int signal_fd = open_signals();
 	int r, closed;
 
+	clock_gettime(CLOCK_REALTIME, &m.mounted_at);
 	m.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (signal_fd < 0 || m.wake_fd < 0) {
 		r = -errno;

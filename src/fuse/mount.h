@@ -19,8 +19,10 @@ struct mount_options {
 };
 
 /*
- * Open the pool, mount it on DIR, and serve until it is unmounted or a signal ends it; then commit and release the images.
- * The paths must be absolute. READY(arg) is called, on the calling thread, once the mount can be used.
+ * Open the pool, mount it on DIR, and serve until it is unmounted or a signal ends it; then commit
+ * and release the images.
+ * The paths must be absolute. READY(arg) is called, on the calling thread, once the mount can be
+ * used.
  * Blocks SIGTERM, SIGINT and SIGHUP in the calling thread, which must be the only one.
  *
  * 0, or negative errno after a message: it could not be mounted, or the last commit failed.

@@ -124,7 +124,10 @@ mountinfo_is_dead(const char *dir)
 	return statfs(dir, &fs) && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-/* fusermount3 is setuid, and unmounts what the caller mounted. It is given no shell, and its messages are dropped: callers say more. */
+/*
+ * fusermount3 is setuid, and unmounts what the caller mounted. It is given no shell, and its
+ * messages are dropped: callers say more.
+ */
 static int
 run_fusermount(const char *dir, bool lazy)
 {

@@ -17,7 +17,10 @@ struct mount_entry {
 	const char *source;
 };
 
-/* Call FN for each mount, in the order they were made, until it returns other than 0: that is returned. Or negative errno. */
+/*
+ * Call FN for each mount, in the order they were made, until it returns other than 0: that is
+ * returned. Or negative errno.
+ */
 int mountinfo_for_each(int (*fn)(const struct mount_entry *e, void *arg), void *arg);
 
 struct mount_found {
@@ -29,11 +32,15 @@ struct mount_found {
 /* The topmost mount on DIR, an absolute path without symbolic links. 0 or negative errno. */
 int mountinfo_find(const char *dir, struct mount_found *found);
 
-/* Whether the daemon of the mount on DIR has died. Asks it, so that the kernel's memory of its attributes does not deceive. */
+/*
+ * Whether the daemon of the mount on DIR has died. Asks it, so that the kernel's memory of its
+ * attributes does not deceive.
+ */
 bool mountinfo_is_dead(const char *dir);
 
 /*
- * Unmount what is topmost on DIR: umount2(2), or fusermount3 for who may not do that. LAZY: also when it is in use. 0 or negative errno, -EBUSY in use;
+ * Unmount what is topmost on DIR: umount2(2), or fusermount3 for who may not do that. LAZY: also
+ * when it is in use. 0 or negative errno, -EBUSY in use;
  * no message. May wait for the mount's daemon to write what the kernel holds.
  */
 int mountinfo_unmount(const char *dir, bool lazy);

@@ -27,7 +27,10 @@ ops_init(void *userdata, struct fuse_conn_info *conn)
 	set(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
 	/* With 1 MiB of payload splicing turns itself off anyway. */
 	set(conn, FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
-	/* Nothing changes a volume but what goes through the kernel, whose pages stay good when the time changes. */
+	/*
+	 * Nothing changes a volume but what goes through the kernel, whose pages stay good when the
+	 * time changes.
+	 */
 	set(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
 	set(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true);
 }

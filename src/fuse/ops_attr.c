@@ -42,21 +42,18 @@ ops_stat_volume(struct mount *m, struct vol *vol, struct stat *st)
 	return r;
 }
 
-/* The root and .snapshots belong to whoever mounted. */
+/* The root and .snapshots belong to whoever mounted, and are as old as the mount. */
 static void
-stat_fixed_dir(struct mount *m, const struct inode *inode, struct stat *st)
+stat_fixed_dir(const struct mount *m, const struct inode *inode, struct stat *st)
 {
-	struct voldir_attr attr;
-
-	voldir_getattr(m->inodes.root.dir, &attr);
 	*st = (struct stat){
 		.st_mode = S_IFDIR | 0755,
 		.st_uid = m->uid,
 		.st_gid = m->gid,
 		.st_blksize = (blksize_t)m->block_bytes,
-		.st_atim = attr.btime,
-		.st_mtim = attr.btime,
-		.st_ctim = attr.btime,
+		.st_atim = m->mounted_at,
+		.st_mtim = m->mounted_at,
+		.st_ctim = m->mounted_at,
 	};
 	if (inode->kind == INODE_ROOT) {
 		st->st_ino = INODE_NR_ROOT;

@@ -61,7 +61,9 @@ struct listing {
 	size_t size, used;
 };
 
-/* Add an entry, whose lookup reference (if INODE) goes to the kernel or is dropped. False: no room. */
+/*
+ * Add an entry, whose lookup reference (if INODE) goes to the kernel or is dropped. False: no room.
+ */
 static bool
 add(struct listing *l, const char *name, struct inode *inode, const struct stat *st, off_t offset)
 {

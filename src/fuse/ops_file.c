@@ -23,7 +23,8 @@ may_write(const struct fuse_file_info *fi)
 }
 
 /*
- * Direct I/O by default: no second copy of what the user of a volume caches itself, and writers in parallel. libfuse 3.14 has no
+ * Direct I/O by default: no second copy of what the user of a volume caches itself, and writers in
+ * parallel. libfuse 3.14 has no
  * name for the latter, hence the answers to OPEN and CREATE as the kernel reads them.
  */
 static struct fuse_open_out
@@ -239,7 +240,10 @@ ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len,
 		return;
 	}
 	r = vol_fallocate(inode->vol, mode, (uint64_t)offset, (uint64_t)len);
-	/* Zeroing the edges may need space, as a write does. Who wants to reserve it is told at once. */
+	/*
+	 * Zeroing the edges may need space, as a write does. Who wants to reserve it is told at
+	 * once.
+	 */
 	if (r == -ENOSPC && (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) &&
 	    parked_fallocate(m->parked, req, inode->vol, mode, (uint64_t)offset, (uint64_t)len))
 		return;

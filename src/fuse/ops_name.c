@@ -178,7 +178,7 @@ ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_p
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		r = -EINVAL;
 	else if (!from->dir || !to->dir)
-		r = -EPERM; /* snapshots as a whole keep their name, and cannot become something else */
+		r = -EPERM; /* a snapshot as a whole keeps its name */
 	else if ((from->kind == INODE_ROOT && strcmp(name, SNAPSHOTS_NAME) == 0) ||
 		 (to->kind == INODE_ROOT && strcmp(new_name, SNAPSHOTS_NAME) == 0))
 		r = -EPERM;

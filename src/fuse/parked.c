@@ -80,7 +80,10 @@ answer(struct waiter *w, int r)
 	free(w);
 }
 
-/* Take out the first waiter, if there is one that GIVE_UP, its deadline or its caller's death has ended; called with the lock. */
+/*
+ * Take out the first waiter, if there is one that GIVE_UP, its deadline or its caller's death has
+ * ended; called with the lock.
+ */
 static struct waiter *
 take_ended_locked(struct parked *p, int *r)
 {
@@ -127,7 +130,10 @@ answer_ended(struct parked *p)
 	}
 }
 
-/* Try them from the first on, up to one for which there is still no space: that goes back to the head. */
+/*
+ * Try them from the first on, up to one for which there is still no space: that goes back to the
+ * head.
+ */
 static void
 retry(struct parked *p)
 {
@@ -167,8 +173,8 @@ static void
 say(struct parked *p, bool waiting)
 {
 	if (waiting && !p->said)
-		msg_warn("%s: no space left in the pool, writers wait: remove volumes or snapshots, or "
-			 "discard data in them",
+		msg_warn("%s: no space left in the pool, writers wait: remove volumes or "
+			 "snapshots, or discard data in them",
 			 p->m->data_path);
 	p->said = waiting;
 }
@@ -287,7 +293,13 @@ parked_write(struct parked *p, fuse_req_t req, struct vol *vol, const void *buf,
 
 	if (!w)
 		return false;
-	*w = (struct waiter){.req = req, .vol = vol, .is_write = true, .offset = offset, .len = len};
+	*w = (struct waiter){
+		.req = req,
+		.vol = vol,
+		.is_write = true,
+		.offset = offset,
+		.len = len,
+	};
 	memcpy(w->data, buf, len);
 	return park(p, w);
 }

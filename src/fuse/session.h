@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "fuse/inode.h"
 #include "pool/pool.h"
@@ -44,6 +45,7 @@ struct mount {
 	gid_t gid;
 	unsigned dev_major, dev_minor; /* of the mounted filesystem; 0: not known */
 	uint64_t block_bytes;
+	struct timespec mounted_at;
 
 	struct inode_table inodes;
 	struct jobs *jobs;
@@ -73,7 +75,9 @@ session_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-/* Have the threads of M read and write the session's device through this file. 0 or negative errno. */
+/*
+ * Have the threads of M read and write the session's device through this file. 0 or negative errno.
+ */
 int session_attach(struct mount *m);
 /* Start NR workers; 0 or negative errno, then none runs. */
 int session_start(struct mount *m, unsigned nr);

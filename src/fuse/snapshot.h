@@ -13,7 +13,9 @@
 #include "fuse/session.h"
 
 int snapshot_start(struct mount *m, struct jobs **out);
-/* Do what is queued and end the thread; requests that come later are refused. Once more is nothing. */
+/*
+ * Do what is queued and end the thread; requests that come later are refused. Once more is nothing.
+ */
 void snapshot_stop(struct mount *m);
 
 /* After snapshot_stop() and the last request. */
@@ -28,7 +30,9 @@ void snapshot_make_some(fuse_req_t req, const char *name, const char *names, siz
 /* lseek(2) for data or holes, with the dirty pages of that volume written first. */
 void snapshot_seek(fuse_req_t req, struct inode *inode, off_t offset, int whence);
 
-/* Have the kernel write back all dirty pages, here and now. Not on a thread that serves requests. */
+/*
+ * Have the kernel write back all dirty pages, here and now. Not on a thread that serves requests.
+ */
 void snapshot_write_back(struct mount *m);
 
 #endif

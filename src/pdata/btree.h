@@ -66,6 +66,9 @@ int btree_lookup_next(const struct btree *t, uint64_t root, uint64_t key, uint64
 /* The entry with the highest key; -ENODATA in an empty tree. VALUE may be NULL. */
 int btree_lookup_last(const struct btree *t, uint64_t root, uint64_t *found, void *value);
 
+/* How many leaves the tree has, when it has one or two levels; UINT64_MAX when it has more. */
+int btree_leaves(const struct btree *t, uint64_t root, uint64_t *nr);
+
 /*
  * Call FN for each entry with BEGIN <= key, ascending, until it returns non-zero, which is then
  * returned; 0 at the end. FN must not change the tree. O(log n + entries passed): each leaf is

@@ -801,19 +801,30 @@ sm_durable(struct space_map *sm, struct runs *freed)
 	return 0;
 }
 
-uint64_t
-sm_flush_cost(const struct space_map *sm, uint64_t more_counts)
+/* How many leaves the count tree has at most, from its upper levels. */
+static uint64_t
+count_leaves(struct space_map *sm)
 {
-	/* Each changed count may be in a leaf of its own, but leaves are at least a third full. */
-	uint64_t max_leaves = sm->nr_blocks / 112 + 2;
-	uint64_t leaves = sm->changed_counts.nr + more_counts;
+	struct btree tree = count_tree(sm);
+	uint64_t max = sm->nr_blocks / 112 + 2; /* leaves are at least a third full */
+	uint64_t leaves;
 
-	if (leaves > max_leaves)
-		leaves = max_leaves;
-	leaves += leaves / 112 + BTREE_MAX_DEPTH / 4;
+	if (btree_leaves(&tree, sm->count_root, &leaves) || leaves > max)
+		return max;
+	return leaves;
+}
+
+uint64_t
+sm_flush_cost(struct space_map *sm, uint64_t more_counts)
+{
+	uint64_t counts = sm->changed_counts.nr + more_counts;
+	uint64_t leaves = count_leaves(sm);
+
+	/* Each changed count may be in a leaf of its own; new ones may split leaves. */
+	leaves = (counts < leaves ? counts : leaves) + counts / 112 + 2;
 	/* Flushing makes more bitmaps of the metadata map dirty; there are few. */
 	if (sm->kind == SM_METADATA)
 		return 1 + sm->nr_chunks + leaves;
 	/* A bitmap and a leaf of its index each. */
-	return 2 * sm->nr_dirty + BTREE_MAX_DEPTH / 4 + leaves;
+	return 2 * sm->nr_dirty + 2 + leaves;
 }

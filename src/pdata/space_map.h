@@ -94,6 +94,6 @@ void sm_freeze(struct space_map *sm);
 int sm_durable(struct space_map *sm, struct runs *freed);
 
 /* How many metadata blocks sm_flush() may have to allocate at most, if MORE_COUNTS counts change before it. */
-uint64_t sm_flush_cost(const struct space_map *sm, uint64_t more_counts);
+uint64_t sm_flush_cost(struct space_map *sm, uint64_t more_counts);
 
 #endif

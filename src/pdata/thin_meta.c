@@ -275,17 +275,16 @@ max_depth(uint64_t nr_blocks)
 	return depth;
 }
 
-/* Metadata blocks that OPS changes and the commit after them may take. */
+/* Metadata blocks that a change of OPS paths, and the commit after it, may take. */
 static uint64_t
 worst_case(struct thin_meta *m, uint64_t ops)
 {
-	uint64_t depth = max_depth(sm_nr_blocks(m->meta_sm));
+	/* At each level: the node, a sibling to share out with, and a new one. */
+	uint64_t path = 3 * max_depth(sm_nr_allocated(m->meta_sm));
 	/* A copied leaf changes the counts of all that it points to. */
 	uint64_t counts = ops * 252;
-	/* One path in the device's tree, one each in the top-level and details trees. */
-	uint64_t paths = 3 * (3 * depth);
 
-	return ops * paths + sm_flush_cost(m->data_sm, counts) + sm_flush_cost(m->meta_sm, counts);
+	return ops * path + sm_flush_cost(m->data_sm, counts) + sm_flush_cost(m->meta_sm, ops * path);
 }
 
 int
@@ -295,12 +294,12 @@ meta_require(struct thin_meta *m, unsigned ops, bool use_reserve)
 	uint64_t kept = 0;
 
 	if (!use_reserve) {
-		uint64_t one = worst_case(m, 1);
+		uint64_t least = worst_case(m, META_LEAST_OPS);
 
 		kept = metadata_reserve(m);
 		/* In a small pool, a tenth is too little to delete anything with. */
-		if (kept < one)
-			kept = one;
+		if (kept < least)
+			kept = least;
 	}
 	return sm_nr_free(m->meta_sm) >= need + kept ? 0 : -ENOSPC;
 }

@@ -80,10 +80,11 @@ void meta_close(struct thin_meta *m);
 void meta_get_info(struct thin_meta *m, struct meta_info *info); /* shared */
 
 /*
- * Make sure that an operation that touches OPS tree paths can be done and the transaction can
+ * Make sure that an operation that changes OPS paths from a tree's root to a leaf can be done and the transaction can
  * still be committed after it; -ENOSPC otherwise, with nothing changed: commit (it may free blocks), then ask again. exclusive.
  * With USE_RESERVE the reserve may be used, for what frees space.
  */
+#define META_LEAST_OPS 3U /* what can always be done with the reserve, after a commit */
 int meta_require(struct thin_meta *m, unsigned ops, bool use_reserve);
 
 /* --- devices; exclusive unless said otherwise --- */

@@ -16,9 +16,13 @@
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
 
-/* Mappings removed in one hold of meta_lock. */
-#define UNMAP_AT_ONCE 2048U
-#define UNMAP_OPS 4U
+/*
+ * Mappings removed in one hold of meta_lock, and the tree paths that this may change: some leaves,
+ * the device's entries. Little is done at a time when metadata space is short.
+ */
+#define UNMAP_AT_ONCE 1024U
+#define UNMAP_OPS 16U
+#define UNMAP_AT_LEAST 16U
 
 #define LAST_BLOCK UINT64_MAX
 
@@ -26,14 +30,19 @@
 static int
 unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 {
+	uint64_t max = UNMAP_AT_ONCE;
 	struct thin_dev *dev;
 	int r = pool_begin_change(v->pool, UNMAP_OPS, true);
 
+	if (r == -ENOSPC) {
+		max = UNMAP_AT_LEAST;
+		r = pool_begin_change(v->pool, META_LEAST_OPS, true);
+	}
 	if (r)
 		return r;
 	r = vol_dev(v, &dev);
 	if (!r)
-		r = dev_unmap(dev, begin, end, UNMAP_AT_ONCE, next);
+		r = dev_unmap(dev, begin, end, max, next);
 	pool_end_change(v->pool);
 	return r;
 }
@@ -100,7 +109,7 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 	if (!r && tail != MAP_HOLE)
 		r = dev_insert(dev, vol_block(v, size), tail, 1);
 	if (!r)
-		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, UNMAP_AT_ONCE, &next);
+		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, UNMAP_AT_LEAST, &next);
 	if (r)
 		return r;
 	v->size = size;
@@ -110,7 +119,7 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 static int
 cut(struct vol *v, uint64_t size, uint64_t tail)
 {
-	int r = pool_begin_change(v->pool, UNMAP_OPS + 3, true);
+	int r = pool_begin_change(v->pool, META_LEAST_OPS, true);
 
 	if (!r) {
 		r = cut_locked(v, size, tail);
