@@ -37,7 +37,7 @@ static const struct flag {
 
 /* Go to mount(2). */
 static const char *const kernel_flags[] = {
-	"exec",	    "noexec",	  "atime",	 "noatime",	  "diratime", "nodiratime",
+	"exec", "noexec", "atime", "noatime", "diratime", "nodiratime",
 	"relatime", "norelatime", "strictatime", "nostrictatime",
 };
 
@@ -46,8 +46,8 @@ static const char *const kernel_flags[] = {
  * always hold.
  */
 static const char *const ignored[] = {
-	"defaults", "dev",   "nodev",  "suid",	"nosuid", "auto",    "noauto",	"user",
-	"users",    "nouser", "owner", "group", "nofail", "_netdev", "default_permissions",
+	"defaults", "dev", "nodev", "suid", "nosuid", "auto", "noauto", "user", "users",
+	"nouser", "owner", "group", "nofail", "_netdev", "default_permissions",
 };
 
 static const char *const later[] = {"grow", "max", "low_water", "origin"};

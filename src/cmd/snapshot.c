@@ -29,7 +29,8 @@ say_why(const char *dir, const char *name, int error)
 {
 	switch (error) {
 	case EEXIST:
-		msg_error("cannot make the snapshot %s in %s: there is one of that name", name, dir);
+		msg_error("cannot make the snapshot %s in %s: there is one of that name", name,
+			  dir);
 		break;
 	case ENOENT:
 		msg_error("cannot make the snapshot %s in %s: no such volume to take it of", name,

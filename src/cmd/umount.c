@@ -66,7 +66,8 @@ say_busy(const char *dir)
 {
 	msg_error("cannot unmount %s: it is in use (or use --force)", dir);
 	if (holders_print(dir) == 0)
-		msg_info("by something that you cannot see; root can: 'sudo thinfs umount %s'", dir);
+		msg_info("by something that you cannot see; root can: 'sudo thinfs umount %s'",
+			 dir);
 	return EXIT_FAILED;
 }
 

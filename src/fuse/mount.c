@@ -245,8 +245,8 @@ on_signal(struct mount *m)
 	atomic_store(&m->leave_when_idle, true);
 	session_async_begin(m);
 	pool_sync(m->pool, NULL, commit_done, m);
-	msg_info("%s: asked to end, but %" PRIu64 " files are open; commits, and ends at the last close "
-		 "(a second signal, or 'thinfs umount --force', ends it at once)",
+	msg_info("%s: asked to end, but %" PRIu64 " files are open; commits, and ends at the "
+		 "last close (a second signal, or 'thinfs umount --force', ends it at once)",
 		 m->dir, nr_open);
 	return false;
 }

@@ -15,8 +15,12 @@ libpdata_a_SOURCES = \
 	src/pdata/meta_snap.c \
 	src/pdata/sm_chunk.c \
 	src/pdata/sm_chunk.h \
+	src/pdata/sm_flush.c \
+	src/pdata/sm_open.c \
+	src/pdata/sm_reserve.c \
 	src/pdata/space_map.c \
 	src/pdata/space_map.h \
+	src/pdata/space_map_internal.h \
 	src/pdata/superblock.c \
 	src/pdata/superblock.h \
 	src/pdata/thin_dev.c \

@@ -364,7 +364,9 @@ pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
 	}
 	if (r == -ENOSPC) {
 		pthread_rwlock_wrlock(&p->meta_lock);
-		if (p->mode < POOL_OUT_OF_METADATA_SPACE)
+		/* One large change may be too much where small ones are not. */
+		if (p->mode < POOL_OUT_OF_METADATA_SPACE &&
+		    meta_require(p->tm, META_LEAST_OPS, false))
 			pool_set_mode(p, POOL_OUT_OF_METADATA_SPACE);
 		pthread_rwlock_unlock(&p->meta_lock);
 	}

@@ -177,7 +177,8 @@ freeze_and_take(struct pool *p, const char *name, struct selection *s,
 
 	for (size_t i = 0; i < s->nr; i++)
 		range_lock(&s->v[i].vol->range, &s->v[i].hold, RANGE_FREEZE, 0, UINT64_MAX);
-	r = pool_begin_change(p, 6 + 2 * (unsigned)s->nr, false);
+	/* New numbers are adjacent, and so are most origins': dozens share a leaf. */
+	r = pool_begin_change(p, 6 + (unsigned)(s->nr / 16), false);
 	if (!r) {
 		r = take(p, name, s, caller);
 		pool_end_change(p);

@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The operations by which the kernel's pools came to be, done to a fresh pool of thinfs, lead to
+# the same content.
+. "${srcdir:-.}/tests/lib.sh" || exit 99
+. "$top_srcdir/tests/interop/fixtures.inc" || exit 99
+requires_fuse
+requires_program python3
+plan $((3 * ${#FIXTURES[@]}))
+
+for case in "${FIXTURES[@]}"; do
+	case $case in
+	external-origin*)
+		skip 3 "$case: all its devices have an external origin, which thinfs has not yet"
+		continue
+		;;
+	ext4)
+		skip 3 "$case: a file system wrote it, not the operations"
+		continue
+		;;
+	esac
+	DIR=$(mktmp)
+	on_exit _end_mount "$DIR/mnt"
+	audit_at_exit "$DIR/meta.img"
+	expect "$case: the same sums" \
+		fixture replay "$top_srcdir/tests/data/fixtures/$case/manifest.json" "$THINFS" "$DIR"
+	expect "$case: unmounts" thinfs umount "$DIR/mnt"
+	expect "$case: the audit is clean" audit_pool "$DIR/meta.img"
+	rm -rf "$DIR"
+done
