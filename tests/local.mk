@@ -27,8 +27,9 @@ HARNESS_TESTS = \
 
 SHELL_TESTS = $(HARNESS_TESTS) $(MOUNT_TESTS) $(INTEROP_TESTS)
 
-# The source of test-NAME is test-NAME.c unless it says otherwise; what several tests share is
-# in headers.
+# The source of test-NAME is test-NAME.c. One that needs more lists all of it, below, as
+#	tests_unit_FOLDER_test_NAME_SOURCES = tests/unit/FOLDER/test-NAME.c ...
+# Headers and the like that several tests share:
 SHARED_TEST_FILES = \
 	tests/unit/io/image_model.h \
 	tests/unit/random.h
@@ -50,8 +51,12 @@ TESTS += $(THREAD_TESTS) $(SHELL_TESTS)
 EXTRA_DIST += \
 	$(SHARED_TEST_FILES) \
 	$(UNIT_TESTS:=.c) \
+	tests/data \
+	tests/interop/fixtures.inc \
+	tests/kernelvm \
 	tests/lib.sh \
-	tests/tools/dm-thin-audit.py
+	tests/tools/dm-thin-audit.py \
+	tests/tools/fixture.py
 
 TEST_EXTENSIONS = .t .sh
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh

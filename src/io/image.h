@@ -28,6 +28,8 @@ struct image_ops {
 	int (*flush)(struct image *img);
 	/* Make [offset, offset + len) read as zeros, and give its space back where possible. */
 	int (*punch)(struct image *img, uint64_t offset, uint64_t len);
+	/* Give the space of [offset, offset + len) back; what it reads as then is undefined. */
+	int (*discard)(struct image *img, uint64_t offset, uint64_t len);
 	int (*resize)(struct image *img, uint64_t size); /* -EOPNOTSUPP for a block device */
 	int (*get_size)(struct image *img, uint64_t *size);
 	void (*close)(struct image *img);
@@ -90,6 +92,13 @@ static inline int
 image_punch(struct image *img, uint64_t offset, uint64_t len)
 {
 	return img->ops->punch(img, offset, len);
+}
+
+/* A wish: where it cannot be done, nothing happens, and that is 0. */
+static inline int
+image_discard(struct image *img, uint64_t offset, uint64_t len)
+{
+	return img->ops->discard(img, offset, len);
 }
 
 static inline int

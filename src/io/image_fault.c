@@ -152,6 +152,19 @@ fault_punch(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+fault_discard(struct image *img, uint64_t offset, uint64_t len)
+{
+	struct image_fault *f = to_fault(img);
+	struct image_event event = {.op = IMAGE_OP_DISCARD, .offset = offset, .len = len};
+	int r = begin(f, IMAGE_OP_DISCARD);
+
+	if (r)
+		return r;
+	lock_order(f);
+	return finish(f, image_discard(f->inner, offset, len), &event);
+}
+
+static int
 fault_resize(struct image *img, uint64_t size)
 {
 	struct image_fault *f = to_fault(img);
@@ -186,6 +199,7 @@ static const struct image_ops fault_ops = {
 	.writev = fault_writev,
 	.flush = fault_flush,
 	.punch = fault_punch,
+	.discard = fault_discard,
 	.resize = fault_resize,
 	.get_size = fault_get_size,
 	.close = fault_close,

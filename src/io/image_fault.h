@@ -5,8 +5,8 @@
  * It passes everything on to another image. Per kind of operation it counts, waits and fails; a
  * failed operation does nothing to the image below.
  *
- * Locking: the functions here may be called at any time, from any thread, but image_fault_observe(),
- * which must come before other threads use the image.
+ * Locking: the functions here may be called at any time, from any thread, but for
+ * image_fault_observe(), which must come before other threads use the image.
  */
 #ifndef THINFS_IO_IMAGE_FAULT_H
 #define THINFS_IO_IMAGE_FAULT_H
@@ -18,6 +18,7 @@ enum image_op {
 	IMAGE_OP_WRITE,
 	IMAGE_OP_FLUSH,
 	IMAGE_OP_PUNCH,
+	IMAGE_OP_DISCARD,
 	IMAGE_OP_RESIZE,
 	IMAGE_NR_OPS
 };
@@ -36,10 +37,11 @@ typedef void (*image_observer)(void *arg, const struct image_event *event);
 int image_fault_wrap(struct image *inner, struct image **out);
 
 /*
- * Let the NTH operation of a kind from now (1: the next) fail with ERROR (an errno, positive), and, if
- * FROM_THEN_ON, all after it. NTH 0: none.
+ * Let the NTH operation of a kind from now (1: the next) fail with ERROR (an errno, positive), and,
+ * if FROM_THEN_ON, all after it. NTH 0: none.
  */
-void image_fault_set(struct image *img, enum image_op op, uint64_t nth, int error, bool from_then_on);
+void image_fault_set(struct image *img, enum image_op op, uint64_t nth, int error,
+		     bool from_then_on);
 
 /* No more failures and delays. */
 void image_fault_clear(struct image *img);

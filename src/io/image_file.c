@@ -32,6 +32,7 @@ struct image_file {
 	_Atomic uint64_t size; /* bytes, as last seen */
 	/* What a punch need not try again, because it is not supported. */
 	atomic_bool no_punch;
+	atomic_bool no_discard;
 	atomic_bool no_zeroout;
 };
 
@@ -167,9 +168,21 @@ is_unsupported(int err)
 	return err == EOPNOTSUPP || err == ENOSYS || err == ENOTTY || err == EINVAL;
 }
 
+static int
+punch_hole(struct image_file *f, uint64_t offset, uint64_t len)
+{
+	int r;
+
+	do
+		r = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			      (off_t)len);
+	while (r && errno == EINTR);
+	return r ? -errno : 0;
+}
+
 /*
- * Zero an aligned range with the system call that gives most back. A block device's discard is not among
- * these: it need not read as zeros after it.
+ * Zero an aligned range with the system call that gives most back. A block device's discard is not
+ * among these: it need not read as zeros after it.
  */
 static int
 punch_aligned(struct image_file *f, uint64_t offset, uint64_t len)
@@ -178,14 +191,9 @@ punch_aligned(struct image_file *f, uint64_t offset, uint64_t len)
 	int r;
 
 	if (!atomic_load(&f->no_punch)) {
-		do
-			r = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				      (off_t)offset, (off_t)len);
-		while (r && errno == EINTR);
-		if (!r)
-			return 0;
-		if (!is_unsupported(errno))
-			return -errno;
+		r = punch_hole(f, offset, len);
+		if (!r || !is_unsupported(-r))
+			return r;
 		atomic_store(&f->no_punch, true);
 	}
 	if (f->image.is_block_device && !atomic_load(&f->no_zeroout)) {
@@ -231,6 +239,28 @@ file_punch(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+file_discard(struct image *img, uint64_t offset, uint64_t len)
+{
+	struct image_file *f = to_file(img);
+	uint64_t range[2] = {offset, len};
+	int r;
+
+	if (img->read_only)
+		return -EROFS;
+	if (atomic_load(&f->no_discard))
+		return 0;
+	if (img->is_block_device)
+		r = ioctl(f->fd, BLKDISCARD, range) ? -errno : 0;
+	else
+		r = punch_hole(f, offset, len);
+	if (r && is_unsupported(-r)) {
+		atomic_store(&f->no_discard, true);
+		r = 0;
+	}
+	return r;
+}
+
+static int
 file_resize(struct image *img, uint64_t size)
 {
 	struct image_file *f = to_file(img);
@@ -267,6 +297,7 @@ static const struct image_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.punch = file_punch,
+	.discard = file_discard,
 	.resize = file_resize,
 	.get_size = file_get_size,
 	.close = file_close,

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 
 /*
- * Lock all of FD without waiting. On failure prints the reason; -EBUSY when another one holds a lock
- * in the way, whose process is named if /proc shows it.
+ * Lock all of FD without waiting. On failure prints the reason; -EBUSY when another one holds a
+ * lock in the way, whose process is named if /proc shows it.
  */
 int image_lock(int fd, bool exclusive, const char *path);
 

@@ -186,6 +186,7 @@ static const struct image_ops memory_ops = {
 	.writev = memory_writev,
 	.flush = memory_flush,
 	.punch = memory_punch,
+	.discard = memory_punch,
 	.resize = memory_resize,
 	.get_size = memory_get_size,
 	.close = memory_close,

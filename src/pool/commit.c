@@ -8,8 +8,8 @@
  *   3. The data image is flushed. All data that the frozen mappings point to were written before
  *      their mapping was inserted, so before 1.
  *   4. Metadata blocks, flush, superblock, flush (meta_write).
- *   5. Under meta_lock: blocks freed in the transaction may be used again. Before that, their
- *      place in the data image is given back.
+ *   5. Under meta_lock: metadata blocks freed in the transaction may be used again; data blocks
+ *      after their place in the data image was given back (passdown.c).
  *
  * Whoever asks first does the work (in its own thread), for all who ask until it is done.
  *
@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "pool/catalog.h"
+#include "pool/passdown.h"
 #include "pool/pool_internal.h"
 #include "util/msg.h"
 
@@ -134,33 +135,20 @@ write_out(struct pool *p, struct catalog_batch *batch)
 	return meta_write(p->tm);
 }
 
-/* Out of space is over when a commit has freed some: S 12. */
-static void
-update_mode(struct pool *p)
-{
-	struct meta_info info;
-
-	meta_get_info(p->tm, &info);
-	if (p->mode == POOL_OUT_OF_DATA_SPACE && info.free_data_blocks > catalog_reserve(p))
-		pool_set_mode(p, POOL_WRITE);
-	if (p->mode == POOL_OUT_OF_METADATA_SPACE && !meta_require(p->tm, 1, false))
-		pool_set_mode(p, info.free_data_blocks > catalog_reserve(p)
-				       ? POOL_WRITE : POOL_OUT_OF_DATA_SPACE);
-}
-
-/* The transaction TXN is on disk. */
+/* The transaction TXN is on disk: what it freed is free, in the data image too. */
 static void
 settle(struct pool *p, uint64_t txn)
 {
-	bool punch = !p->options.no_discard_passdown && !p->options.ignore_discard;
+	bool pass_down = !p->options.no_discard_passdown && !p->options.ignore_discard;
+	struct runs freed = {0};
 
 	pthread_rwlock_wrlock(&p->meta_lock);
 	p->durable_txn = txn;
-	/* Without memory for the list, its blocks stay reserved until the pool is opened again. */
-	meta_durable(p->tm, punch ? &p->to_punch : NULL);
-	update_mode(p);
+	meta_durable(p->tm, pass_down ? &freed : NULL);
+	pool_update_mode(p);
 	pthread_rwlock_unlock(&p->meta_lock);
-	if (!punch)
+	passdown_queue(p, &freed);
+	if (!pass_down)
 		pool_space_hook(p);
 }
 
@@ -205,28 +193,6 @@ commit(struct pool *p)
 	}
 	settle(p, txn);
 	return 0;
-}
-
-/* Give back the space of blocks that nothing refers to any more, then let them be used again. */
-static void
-punch_freed(struct pool *p)
-{
-	struct runs *freed = &p->to_punch;
-
-	if (!freed->nr)
-		return;
-	runs_normalise(freed);
-	for (size_t i = 0; i < freed->nr; i++)
-		/* It need not work: the space is only wanted back. */
-		image_punch(p->data, freed->v[i].start * p->block_bytes,
-			    freed->v[i].len * p->block_bytes);
-	pthread_rwlock_wrlock(&p->meta_lock);
-	for (size_t i = 0; i < freed->nr; i++)
-		meta_unreserve_data(p->tm, freed->v[i].start, freed->v[i].len);
-	update_mode(p);
-	pthread_rwlock_unlock(&p->meta_lock);
-	runs_clear(freed);
-	pool_space_hook(p);
 }
 
 /* --- asking for it --- */
@@ -281,7 +247,6 @@ sync_round(struct pool *p, struct sync_queue *queue)
 			vol_put(req->vol);
 		free(req);
 	}
-	punch_freed(p);
 }
 
 void

@@ -10,6 +10,8 @@ libpool_a_SOURCES = \
 	src/pool/discard.c \
 	src/pool/format.c \
 	src/pool/names.c \
+	src/pool/passdown.c \
+	src/pool/passdown.h \
 	src/pool/pool.c \
 	src/pool/pool.h \
 	src/pool/pool_internal.h \

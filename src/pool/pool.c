@@ -11,6 +11,7 @@
 
 #include "pdata/superblock.h"
 #include "pool/catalog.h"
+#include "pool/passdown.h"
 #include "pool/pool_internal.h"
 #include "util/msg.h"
 
@@ -71,6 +72,21 @@ pool_set_mode(struct pool *p, enum pool_mode mode)
 	}
 }
 
+void
+pool_update_mode(struct pool *p)
+{
+	struct meta_info info;
+	bool data;
+
+	if (p->mode != POOL_OUT_OF_DATA_SPACE && p->mode != POOL_OUT_OF_METADATA_SPACE)
+		return;
+	meta_get_info(p->tm, &info);
+	data = info.free_data_blocks > catalog_reserve(p);
+	if (p->mode == POOL_OUT_OF_METADATA_SPACE && meta_require(p->tm, META_LEAST_OPS, false))
+		return;
+	pool_set_mode(p, data ? POOL_WRITE : POOL_OUT_OF_DATA_SPACE);
+}
+
 int
 pool_check_writable(const struct pool *p)
 {
@@ -125,6 +141,9 @@ init_locks(struct pool *p)
 	pthread_mutex_init(&p->timer_lock, NULL);
 	pthread_mutex_init(&p->reclaim_lock, NULL);
 	pthread_mutex_init(&p->hook_lock, NULL);
+	pthread_mutex_init(&p->passdown.lock, NULL);
+	pthread_cond_init(&p->passdown.wake, NULL);
+	pthread_cond_init(&p->passdown.idle, NULL);
 	pthread_mutex_init(&p->buf_lock, NULL);
 	STAILQ_INIT(&p->sync_queue);
 	TAILQ_INIT(&p->reclaim);
@@ -141,7 +160,7 @@ pool_free(struct pool *p)
 		catalog_close(p);
 		meta_close(p->tm);
 	}
-	runs_clear(&p->to_punch);
+	runs_clear(&p->passdown.queue);
 	buf_free_all(p);
 	image_close(p->meta);
 	image_close(p->data);
@@ -153,6 +172,9 @@ pool_free(struct pool *p)
 	pthread_mutex_destroy(&p->timer_lock);
 	pthread_mutex_destroy(&p->reclaim_lock);
 	pthread_mutex_destroy(&p->hook_lock);
+	pthread_mutex_destroy(&p->passdown.lock);
+	pthread_cond_destroy(&p->passdown.wake);
+	pthread_cond_destroy(&p->passdown.idle);
 	pthread_mutex_destroy(&p->buf_lock);
 	free(p);
 }
@@ -263,15 +285,26 @@ open_metadata(struct pool *p)
 }
 
 static int
-pool_start(struct pool *p)
+start_threads(struct pool *p)
 {
-	int r;
+	int r = 0;
 
-	p->durable_txn = meta_open_txn(p->tm) - 1;
-	r = p->read_only ? 0 : reclaim_start(p);
-	if (!r && !p->read_only && p->options.commit_interval_ms)
-		r = pool_start_timer(p);
-	return r;
+	if (p->read_only)
+		return 0;
+	if (p->options.commit_interval_ms) {
+		r = passdown_start(p);
+		if (!r)
+			r = pool_start_timer(p);
+	}
+	return r ? r : reclaim_start(p);
+}
+
+static void
+stop_threads(struct pool *p)
+{
+	reclaim_stop_thread(p);
+	pool_stop_timer(p);
+	passdown_stop(p);
 }
 
 int
@@ -298,10 +331,12 @@ pool_open_images(struct image *data, struct image *meta, const struct pool_optio
 		p->top = names_add_dir(p, "");
 		r = p->top ? names_load(p) : -ENOMEM;
 	}
-	if (!r)
-		r = pool_start(p);
+	if (!r) {
+		p->durable_txn = meta_open_txn(p->tm) - 1;
+		r = start_threads(p);
+	}
 	if (r) {
-		reclaim_stop_thread(p);
+		stop_threads(p);
 		pool_free(p);
 		return r;
 	}
@@ -353,6 +388,7 @@ pool_close(struct pool *p)
 		keep_times(p);
 		r = pool_sync_wait(p, NULL);
 	}
+	passdown_stop(p);
 	pool_free(p);
 	return r;
 }

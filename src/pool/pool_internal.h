@@ -103,6 +103,17 @@ struct catalog {
 	struct u64map dirty; /* vblock of the catalog's device -> unused */
 };
 
+/* See passdown.h. */
+struct passdown {
+	pthread_mutex_t lock;
+	pthread_cond_t wake, idle;
+	struct runs queue; /* lock */
+	bool busy; /* lock: some are being discarded */
+	bool stop; /* lock */
+	pthread_t thread;
+	bool runs;
+};
+
 struct sync_request {
 	struct vol *vol;
 	void (*done)(void *arg, int error);
@@ -139,7 +150,6 @@ struct pool {
 	pthread_mutex_t sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
 	bool syncing; /* sync_lock: somebody works off the queue */
-	struct runs to_punch; /* of the one that works off the queue */
 
 	pthread_mutex_t timer_lock;
 	pthread_cond_t timer_wake;
@@ -153,6 +163,8 @@ struct pool {
 	atomic_bool reclaim_stop;
 	pthread_t reclaimer;
 	bool reclaimer_runs;
+
+	struct passdown passdown;
 
 	pthread_mutex_t hook_lock;
 	void (*space_hook)(void *arg); /* hook_lock */
@@ -170,6 +182,8 @@ void pool_space_hook(struct pool *p);
 int pool_check_writable(const struct pool *p);
 /* meta_lock exclusive. */
 void pool_set_mode(struct pool *p, enum pool_mode mode);
+/* Out of space is over when some is free again: S 12. meta_lock exclusive. */
+void pool_update_mode(struct pool *p);
 
 /* --- commit.c --- */
 

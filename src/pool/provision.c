@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "pool/catalog.h"
+#include "pool/passdown.h"
 #include "pool/pool_internal.h"
 
 #define MAX_RUNS 32U
@@ -44,6 +45,26 @@ max_u64(uint64_t a, uint64_t b)
 
 /* --- getting blocks --- */
 
+static int
+try_reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
+{
+	struct pool *p = v->pool;
+	struct meta_info info;
+	uint64_t kept;
+	int r = -ENOSPC;
+
+	pthread_rwlock_wrlock(&p->meta_lock);
+	meta_get_info(p->tm, &info);
+	kept = catalog_reserve(p);
+	if (info.free_data_blocks > kept)
+		r = meta_reserve_data(p->tm, v->goal, min_u64(want, info.free_data_blocks - kept),
+				      dblock, got);
+	if (!r)
+		v->goal = *dblock + *got;
+	pthread_rwlock_unlock(&p->meta_lock);
+	return r;
+}
+
 /* Reserve up to WANT blocks; -ENOSPC after a commit did not help. */
 static int
 reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
@@ -51,29 +72,21 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 	struct pool *p = v->pool;
 	int r = pool_check_writable(p);
 
-	for (int attempt = 0; !r; attempt++) {
-		struct meta_info info;
-		uint64_t kept;
-
+	if (!r)
+		r = try_reserve(v, want, dblock, got);
+	if (r != -ENOSPC)
+		return r;
+	/* Blocks that were freed lately are free only after a commit. */
+	r = pool_sync_wait(p, NULL);
+	if (r)
+		return r;
+	passdown_wait(p);
+	r = try_reserve(v, want, dblock, got);
+	if (r == -ENOSPC) {
 		pthread_rwlock_wrlock(&p->meta_lock);
-		meta_get_info(p->tm, &info);
-		kept = catalog_reserve(p);
-		r = -ENOSPC;
-		if (info.free_data_blocks > kept)
-			r = meta_reserve_data(p->tm, v->goal,
-					      min_u64(want, info.free_data_blocks - kept), dblock, got);
-		if (!r)
-			v->goal = *dblock + *got;
-		else if (r == -ENOSPC && attempt == 2 && p->mode == POOL_WRITE)
+		if (p->mode == POOL_WRITE)
 			pool_set_mode(p, POOL_OUT_OF_DATA_SPACE);
 		pthread_rwlock_unlock(&p->meta_lock);
-		if (r != -ENOSPC || attempt == 2)
-			return r;
-		/*
-		 * Blocks that were freed lately are free only after a commit, when their place has
-		 * been punched: the next commit begins after that.
-		 */
-		r = pool_sync_wait(p, NULL);
 	}
 	return r;
 }

@@ -320,23 +320,24 @@ model_touched(const struct model_vol *v, unsigned block)
 /* --- what may be found --- */
 
 static bool
-sector_is(const struct page *p, uint64_t at, const uint8_t *data)
+sector_is(const struct page *p, uint64_t at, const uint8_t *data, uint64_t len)
 {
-	return !memcmp(page_bytes(p) + at, data, MODEL_SECTOR);
+	return !memcmp(page_bytes(p) + at, data, len);
 }
 
 bool
-model_may_hold(const struct model *m, const struct model_vol *v, uint64_t offset, const uint8_t *data)
+model_may_hold(const struct model *m, const struct model_vol *v, uint64_t offset, const uint8_t *data,
+	       uint64_t len)
 {
 	uint64_t index = offset / PAGE_SIZE, at = offset % PAGE_SIZE;
 
 	if (index >= MODEL_PAGES)
-		return sector_is(NULL, at, data);
-	if (sector_is(v->pages[index], at, data))
+		return sector_is(NULL, at, data, len);
+	if (sector_is(v->pages[index], at, data, len))
 		return true;
 	for (size_t i = m->nr_journal; i--;)
 		if (m->journal[i].id == v->id && m->journal[i].index == index &&
-		    sector_is(m->journal[i].page, at, data))
+		    sector_is(m->journal[i].page, at, data, len))
 			return true;
 	return false;
 }

@@ -80,22 +80,22 @@ bool model_has_dir(const struct model_state *s, const char *name);
 void model_add_dir(struct model *m, const char *name);
 void model_drop_dir(struct model *m, const char *name);
 
-/* BUF NULL: zeros. Past the end extends, unless KEEP_SIZE: then the part behind the end is dropped. */
+/* BUF NULL: zeros. Past the end extends. */
 void model_write(struct model *m, struct model_vol *v, const uint8_t *buf, uint64_t len,
 		 uint64_t offset);
 void model_read(const struct model_vol *v, uint8_t *buf, uint64_t len, uint64_t offset);
 /* BLOCK: of the pool, in pages. */
 void model_truncate(struct model *m, struct model_vol *v, uint64_t size, unsigned block);
 void model_touch(struct model_vol *v, uint64_t offset, uint64_t len);
-/* The most pages that may be mapped. */
+/* The most that may be mapped, in pages. */
 uint64_t model_touched(const struct model_vol *v, unsigned block);
 
 /* A copy of V, not in any state, sharing its pages; model_vol_free(). */
 struct model_vol *model_vol_copy(const struct model_vol *v);
 void model_vol_free(struct model_vol *v);
 
-/* Whether the sector at OFFSET of V, a volume of the last commit, may have the content DATA now. */
+/* Whether the sector at OFFSET of V, as of the last commit, may begin with DATA now. */
 bool model_may_hold(const struct model *m, const struct model_vol *v, uint64_t offset,
-		    const uint8_t *data);
+		    const uint8_t *data, uint64_t len);
 
 #endif
