@@ -76,6 +76,8 @@ dev_map(struct thin_dev *d, uint64_t vblock, uint64_t len, struct map_run *runs,
 
 	if (d->gone)
 		return -ENODATA;
+	if (!d->meta->data_sm)
+		return -EIO;
 	r = btree_iterate(&mappings, d->root, vblock, visit_mapping, &b);
 	if (r < 0)
 		return r;
@@ -134,7 +136,7 @@ int
 dev_root_is_shared(struct thin_dev *d, bool *is_shared)
 {
 	uint32_t count;
-	int r = d->gone ? -ENODATA : txn_count(&d->meta->txn, d->root, &count);
+	int r = d->gone ? -ENODATA : d->meta->broken ? -EIO : txn_count(&d->meta->txn, d->root, &count);
 
 	*is_shared = !r && count > 1;
 	return r;

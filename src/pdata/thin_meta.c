@@ -244,6 +244,9 @@ metadata_reserve(const struct thin_meta *m)
 void
 meta_get_info(struct thin_meta *m, struct meta_info *info)
 {
+	memset(info, 0, sizeof(*info));
+	if (!m->data_sm) /* an abort failed: there is nothing to say */
+		return;
 	*info = (struct meta_info){
 		.data_block_sectors = m->sb.data_block_sectors,
 		.trans_id = m->sb.trans_id,
@@ -290,9 +293,11 @@ worst_case(struct thin_meta *m, uint64_t ops)
 int
 meta_require(struct thin_meta *m, unsigned ops, bool use_reserve)
 {
-	uint64_t need = worst_case(m, ops);
-	uint64_t kept = 0;
+	uint64_t need, kept = 0;
 
+	if (m->broken)
+		return -EIO;
+	need = worst_case(m, ops);
 	if (!use_reserve) {
 		uint64_t least = worst_case(m, META_LEAST_OPS);
 
@@ -313,7 +318,7 @@ meta_open_txn(const struct thin_meta *m)
 bool
 meta_has_changes(const struct thin_meta *m)
 {
-	return m->changed;
+	return m->changed || m->broken;
 }
 
 int
@@ -340,13 +345,14 @@ int
 meta_reserve_data(struct thin_meta *m, uint64_t goal, uint64_t want, uint64_t *dblock,
 		  uint64_t *got)
 {
-	return sm_reserve(m->data_sm, goal, want, dblock, got);
+	return m->broken ? -EIO : sm_reserve(m->data_sm, goal, want, dblock, got);
 }
 
 void
 meta_unreserve_data(struct thin_meta *m, uint64_t dblock, uint64_t nr)
 {
-	sm_unreserve(m->data_sm, dblock, nr);
+	if (m->data_sm)
+		sm_unreserve(m->data_sm, dblock, nr);
 }
 
 /* --- the pool --- */

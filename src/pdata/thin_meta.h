@@ -156,7 +156,7 @@ int meta_grow_metadata(struct thin_meta *m, uint64_t nr_meta_blocks); /* -EINVAL
 
 /* The open transaction's number: starts at 1, +1 with each meta_freeze(). shared. */
 uint64_t meta_open_txn(const struct thin_meta *m);
-/* Whether the open transaction has changes. shared. */
+/* Whether the open transaction has changes, or one failed half-way. shared. */
 bool meta_has_changes(const struct thin_meta *m);
 
 int meta_freeze(struct thin_meta *m); /* exclusive */

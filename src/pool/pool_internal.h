@@ -39,7 +39,7 @@ struct vol {
 	char *name;
 	bool has_record; /* in the catalog, or will be at the next commit */
 	bool gone; /* the device does not exist any more */
-	uint32_t flags; /* enum record_flags */
+	_Atomic uint32_t flags; /* enum record_flags; changes under meta_lock */
 	uint32_t mode, uid, gid;
 	uint32_t parent;
 	int64_t btime_ns;
