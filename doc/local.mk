@@ -2,10 +2,17 @@
 #
 # Manual pages: doc/NAME.SECTION.scd is the source; the page made from it is part of the tarball,
 # so that building from one needs no scdoc.
-MAN_PAGES =
+MAN_PAGES = \
+	doc/thinfs.1
 
 SCDOC_FILES = $(MAN_PAGES:=.scd)
-EXTRA_DIST += $(SCDOC_FILES) $(MAN_PAGES)
+EXTRA_DIST += \
+	$(SCDOC_FILES) \
+	$(MAN_PAGES) \
+	doc/architecture.md \
+	doc/dm-thin-format.md \
+	doc/durability.md \
+	doc/locking.md
 MAINTAINERCLEANFILES += $(MAN_PAGES)
 
 if BUILD_MAN

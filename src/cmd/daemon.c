@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <config.h>
 
+#include <bsd/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -45,6 +46,8 @@ daemon_start(void)
 	int fds[2];
 	pid_t child;
 
+	/* What a shell left open for its own ends, such as '> >(command)', must not wait for us. */
+	closefrom(STDERR_FILENO + 1);
 	if (pipe2(fds, O_CLOEXEC)) {
 		msg_error("cannot start the daemon: %s", strerror(errno));
 		return EXIT_FAILED;

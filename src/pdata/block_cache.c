@@ -245,6 +245,12 @@ bc_nr_blocks(const struct block_cache *bc)
 	return bc->nr_blocks;
 }
 
+const char *
+bc_name(const struct block_cache *bc)
+{
+	return bc->img->name;
+}
+
 /* Read what E stands for; E is LOADING and ours. On failure E is gone. */
 static int
 entry_load(struct cache_entry *e)

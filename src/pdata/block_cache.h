@@ -51,6 +51,7 @@ void bc_close(struct block_cache *bc);
 /* The metadata device has grown. Exclusive. */
 void bc_set_nr_blocks(struct block_cache *bc, uint64_t nr_blocks);
 uint64_t bc_nr_blocks(const struct block_cache *bc);
+const char *bc_name(const struct block_cache *bc); /* of the image, for messages */
 
 /*
  * Get a block, from disk if needed (then this blocks on I/O), and hold it until bc_put().

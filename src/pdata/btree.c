@@ -182,8 +182,8 @@ drop_unless_last(const struct btree *t, uint64_t nr, bool *last)
 	if (r)
 		return r;
 	if (!count) {
-		msg_error("%s tree: block %" PRIu64 ": in use but not counted; check the pool",
-			  t->type->name, nr);
+		msg_error("%s: %s tree: block %" PRIu64 ": in use but not counted; check it with "
+			  "thin_check", bc_name(t->txn->bc), t->type->name, nr);
 		return -EUCLEAN;
 	}
 

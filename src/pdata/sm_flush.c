@@ -232,7 +232,9 @@ count_leaves(struct space_map *sm)
 uint64_t
 sm_flush_cost(struct space_map *sm, uint64_t more_counts)
 {
-	uint64_t counts = sm->changed_counts.nr + more_counts;
+	/* Only blocks that are in use already get counts above 1. */
+	uint64_t more = more_counts < sm->nr_allocated ? more_counts : sm->nr_allocated;
+	uint64_t counts = sm->changed_counts.nr + more;
 	uint64_t leaves = count_leaves(sm);
 
 	/* Each changed count may be in a leaf of its own; new ones may split leaves. */

@@ -122,15 +122,24 @@ struct index_reader {
 };
 
 static int
+bad_index(const struct index_reader *reader)
+{
+	msg_error("%s: the data space map's index has no %" PRIu64
+		  " bitmaps in a row; check it with thin_check", bc_name(reader->sm->txn->bc),
+		  reader->sm->nr_chunks);
+	return -EUCLEAN;
+}
+
+static int
 read_index_entry(void *arg, uint64_t key, const void *value)
 {
 	struct index_reader *reader = arg;
 
 	if (key != reader->next || key >= reader->sm->nr_chunks)
-		return -EUCLEAN;
+		return bad_index(reader);
 	chunk_from_disk(&reader->sm->chunks[key], value);
 	reader->next++;
-	return reader->sm->chunks[key].blocknr ? 0 : -EUCLEAN;
+	return reader->sm->chunks[key].blocknr ? 0 : bad_index(reader);
 }
 
 static int
@@ -141,10 +150,7 @@ open_data_index(struct space_map *sm)
 	int r = btree_iterate(&index, sm->bitmap_root, 0, read_index_entry, &reader);
 
 	if (r == 0 && reader.next != sm->nr_chunks)
-		r = -EUCLEAN;
-	if (r == -EUCLEAN)
-		msg_error("the data space map's index has no %" PRIu64
-			  " bitmaps in a row; check it with thin_check", sm->nr_chunks);
+		r = bad_index(&reader);
 	return r;
 }
 
@@ -165,8 +171,9 @@ open_metadata_index(struct space_map *sm)
 	}
 	bc_put(b);
 	if (r)
-		msg_error("the metadata space map's index block %" PRIu64
-			  " lacks bitmaps; check it with thin_check", sm->bitmap_root);
+		msg_error("%s: the metadata space map's index block %" PRIu64
+			  " lacks bitmaps; check it with thin_check", bc_name(sm->txn->bc),
+			  sm->bitmap_root);
 	return r;
 }
 
@@ -182,8 +189,8 @@ sm_open(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root
 	    le64_get(root->nr_allocated) > nr_blocks ||
 	    (kind == SM_DATA && sm_chunks_for(nr_blocks) > bc_nr_blocks(t->bc)) ||
 	    (kind == SM_METADATA && sm_chunks_for(nr_blocks) > METADATA_BITMAPS_MAX)) {
-		msg_error("the %s space map cannot have %" PRIu64 " blocks, %" PRIu64
-			  " of them allocated; is the metadata image cut off?",
+		msg_error("%s: the %s space map cannot have %" PRIu64 " blocks, %" PRIu64
+			  " of them allocated; is the metadata image cut off?", bc_name(t->bc),
 			  kind == SM_METADATA ? "metadata" : "data", nr_blocks,
 			  le64_get(root->nr_allocated));
 		return -EUCLEAN;
@@ -201,6 +208,16 @@ sm_open(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root
 	}
 	*out = sm;
 	return 0;
+}
+
+int
+sm_check_counts(struct space_map *sm)
+{
+	struct btree tree = sm_count_tree(sm);
+	struct le32 value;
+	int r = btree_lookup(&tree, sm->count_root, 0, &value);
+
+	return r == -ENODATA ? 0 : r;
 }
 
 int

@@ -101,8 +101,9 @@ check_block(struct space_map *sm, uint64_t block, const char *what)
 {
 	if (block < sm->nr_blocks)
 		return 0;
-	msg_error("the metadata %s %s block %" PRIu64 ", but there are only %" PRIu64
-		  "; check it with thin_check", what, map_name(sm), block, sm->nr_blocks);
+	msg_error("%s: the metadata %s %s block %" PRIu64 ", but there are only %" PRIu64
+		  "; check it with thin_check", bc_name(sm->txn->bc), what, map_name(sm), block,
+		  sm->nr_blocks);
 	return -EUCLEAN;
 }
 
@@ -120,8 +121,8 @@ large_count(struct space_map *sm, uint64_t block, uint32_t *count)
 	}
 	r = btree_lookup(&tree, sm->count_root, block, &value);
 	if (r == -ENODATA) {
-		msg_error("the %s space map has no count for block %" PRIu64
-			  "; check it with thin_check", map_name(sm), block);
+		msg_error("%s: the %s space map has no count for block %" PRIu64
+			  "; check it with thin_check", bc_name(sm->txn->bc), map_name(sm), block);
 		return -EUCLEAN;
 	}
 	if (!r)
@@ -183,8 +184,8 @@ sm_inc(struct space_map *sm, uint64_t block)
 	if (r)
 		return r;
 	if (count == UINT32_MAX || (!count && !chunk_is_busy(c, entry))) {
-		msg_error("the %s space map counts block %" PRIu64
-			  " %s; check it with thin_check", map_name(sm), block,
+		msg_error("%s: the %s space map counts block %" PRIu64
+			  " %s; check it with thin_check", bc_name(sm->txn->bc), map_name(sm), block,
 			  count ? "too often" : "as free although it is in use");
 		return -EUCLEAN;
 	}
@@ -207,9 +208,9 @@ sm_dec(struct space_map *sm, uint64_t block)
 	if (r)
 		return r;
 	if (!count) {
-		msg_error("the %s space map counts block %" PRIu64
+		msg_error("%s: the %s space map counts block %" PRIu64
 			  " as free although it is in use; check it with thin_check",
-			  map_name(sm), block);
+			  bc_name(sm->txn->bc), map_name(sm), block);
 		return -EUCLEAN;
 	}
 	if (count == 1) {

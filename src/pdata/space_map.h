@@ -44,6 +44,8 @@ int sm_create(struct txn *t, enum space_map_kind kind, uint64_t nr_blocks, struc
 int sm_open(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root,
 	    struct space_map **out);
 void sm_close(struct space_map *sm);
+/* Whether the tree of large counts is there, so that its damage is found before anything is written. */
+int sm_check_counts(struct space_map *sm);
 
 /*
  * Load the bitmaps from FIRST_CHUNK (of BITMAP_ENTRIES blocks) on, so that nothing depends on the

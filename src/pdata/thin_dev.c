@@ -56,8 +56,8 @@ read_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root
 		return r;
 	r = btree_lookup(&top, m->sb.data_mapping_root, id, &value);
 	if (r == -ENODATA) {
-		msg_error("thin device %" PRIu32 " has details but no mappings; "
-			  "check the metadata with thin_check", id);
+		msg_error("%s: thin device %" PRIu32 " has details but no mappings; check it with "
+			  "thin_check", m->img->name, id);
 		return -EUCLEAN;
 	}
 	if (r)

@@ -155,6 +155,10 @@ meta_open_maps(struct thin_meta *m)
 		r = sm_open(&m->txn, SM_DATA, &m->sb.data_sm_root, &m->data_sm);
 	/* What only a writer needs, and older tools got wrong: S 6.5. */
 	if (!r && !m->read_only)
+		r = sm_check_counts(m->meta_sm);
+	if (!r && !m->read_only)
+		r = sm_check_counts(m->data_sm);
+	if (!r && !m->read_only)
 		r = sm_recount(m->meta_sm, 0);
 	if (!r && !m->read_only && sm_nr_blocks(m->data_sm))
 		r = sm_recount(m->data_sm, (sm_nr_blocks(m->data_sm) - 1) / BITMAP_ENTRIES);

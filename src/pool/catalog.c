@@ -109,12 +109,10 @@ catalog_load(struct pool *p, int (*fn)(void *arg, const struct record *r), void 
 	int r;
 
 	*nr_bad = 0;
-	u64map_clear(&c->dirty);
-	if (!c->dev) {
-		r = dev_open(p->tm, CATALOG_ID, &c->dev);
-		if (r)
-			return r == -ENODATA ? 0 : r;
-	}
+	catalog_close(p);
+	r = dev_open(p->tm, CATALOG_ID, &c->dev);
+	if (r)
+		return r == -ENODATA ? 0 : r;
 	r = load_blocks(&l);
 	if (r)
 		return r;

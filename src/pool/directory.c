@@ -50,7 +50,7 @@ create_locked(struct pool *p, const char *name, const struct pool_caller *caller
 	v->uid = caller->uid;
 	v->gid = caller->gid;
 	v->btime_ns = v->mtime_ns = v->ctime_ns = now_ns();
-	v->tail_clean = true;
+	v->clean_end = UINT64_MAX;
 	r = vol_record_changed(v);
 	names_changed(p);
 	*out = vol_get(v);
@@ -65,12 +65,16 @@ pool_create(struct pool *p, struct voldir *dir, const char *name, const struct p
 
 	if (!r && dir != p->top)
 		r = -EPERM;
-	if (!r)
-		r = pool_begin_change(p, 6, false);
 	if (r)
 		return r;
-	r = create_locked(p, name, caller, out);
-	pool_end_change(p);
+	/* No volume comes while one snapshot of all is on its way: it would not be in it. */
+	pthread_mutex_lock(&p->snapshot_lock);
+	r = pool_begin_change(p, 6, false);
+	if (!r) {
+		r = create_locked(p, name, caller, out);
+		pool_end_change(p);
+	}
+	pthread_mutex_unlock(&p->snapshot_lock);
 	return r;
 }
 
@@ -210,10 +214,14 @@ pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct vo
 
 	if (!r && to_dir != p->top)
 		r = -EPERM;
-	if (!r)
-		r = pool_begin_change(p, 6, false);
 	if (r)
 		return r;
+	pthread_mutex_lock(&p->snapshot_lock); /* as for pool_create() */
+	r = pool_begin_change(p, 6, false);
+	if (r) {
+		pthread_mutex_unlock(&p->snapshot_lock);
+		return r;
+	}
 	v = names_find(p, from_dir, from);
 	if (!v) {
 		r = -ENOENT;
@@ -225,6 +233,7 @@ pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct vo
 			r = rename_checked(p, from_dir, v, target, to, flags, &queue);
 	}
 	pool_end_change(p);
+	pthread_mutex_unlock(&p->snapshot_lock);
 	if (queue)
 		reclaim_queue(target);
 	if (target)

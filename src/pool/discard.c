@@ -144,7 +144,7 @@ shrink(struct vol *v, uint64_t size)
 				  PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
 	if (!r)
 		r = cut(v, size, tail);
-	v->tail_clean = !r;
+	v->clean_end = r ? 0 : UINT64_MAX;
 	return r;
 }
 
@@ -154,7 +154,7 @@ grow(struct vol *v, uint64_t size)
 	int r = vol_finish_shrink(v);
 
 	if (!r)
-		r = vol_clean_tail(v);
+		r = vol_clean_tail(v, size, size);
 	return r ? r : vol_extend(v, size);
 }
 
@@ -215,12 +215,12 @@ discard(struct vol *v, uint64_t begin, uint64_t end)
 {
 	/* In the last block, all that is behind the end goes as well: then the block may be unmapped. */
 	uint64_t size = v->size;
-	uint64_t block = v->pool->block_bytes;
+	uint64_t last = blocks_of(v, size) * v->pool->block_bytes;
 
 	if (begin >= size)
 		return 0;
 	if (end >= size)
-		end = v->tail_clean || size % block == 0 ? blocks_of(v, size) * block : size;
+		end = v->clean_end >= last ? last : size;
 	return zero_range(v, begin, end);
 }
 

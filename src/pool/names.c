@@ -438,7 +438,7 @@ forget_all(struct pool *p)
 	RB_FOREACH(v, vol_id_tree, &p->vols) {
 		v->stale = true;
 		v->has_record = false;
-		v->tail_clean = false;
+		v->clean_end = 0;
 		v->mtime_dirty = false;
 		if (v->dir)
 			names_detach(v);

@@ -279,6 +279,15 @@ open_metadata(struct pool *p)
 				 p->meta->name, p->meta->name);
 		p->read_only = true;
 	}
+	/* Trap 1 of the format sheet: a mapping made now would point to another block. */
+	if (!r && info.time > MAPPING_TIME_MAX) {
+		p->mode = POOL_READ_ONLY;
+		if (!p->read_only)
+			msg_warn("%s: its snapshot clock has run past 2^24, so the pool is read-only, and "
+				 "what was written since may read wrongly; copy its volumes to a new pool",
+				 p->meta->name);
+		p->read_only = true;
+	}
 	if (!r && !p->read_only)
 		r = adopt_growth(p, &info);
 	return r;

@@ -52,8 +52,8 @@ struct vol {
 	_Atomic uint64_t size; /* changes under meta_lock */
 	_Atomic int64_t mtime_ns, ctime_ns;
 	atomic_bool mtime_dirty; /* newer than the catalog's */
-	/* The bytes behind the end in the last block are zero. Range lock of the last block. */
-	bool tail_clean;
+	/* What is mapped behind the end is zero up to here: whole blocks. Range lock of the last block. */
+	uint64_t clean_end;
 
 	struct range_lock range;
 	RB_ENTRY(vol) by_id; /* in the pool */
@@ -145,7 +145,7 @@ struct pool {
 	bool lost; /* a commit failed: what was done before is gone; meta_lock */
 	_Atomic enum pool_mode mode; /* changes under meta_lock */
 
-	pthread_mutex_t snapshot_lock; /* one snapshot at a time */
+	pthread_mutex_t snapshot_lock; /* one snapshot at a time; no new name in the top meanwhile */
 
 	pthread_mutex_t sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
@@ -250,8 +250,12 @@ enum provision_flags {
 	PROVISION_ALLOCATE = 4, /* map holes and break sharing, but change no byte that can be read */
 };
 int vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, unsigned flags);
-/* Zero what is behind the end in the last block, if it may be anything else. RANGE_CHANGE on it. */
-int vol_clean_tail(struct vol *v);
+/*
+ * Before the end moves to END: zero what is mapped between, up to the end of its block, unless it is known to be; but for
+ * [begin, end), which is to be written. After a crash, what was written past the end, into blocks that
+ * fallocate(2) had put there, is still there. RANGE_CHANGE from the last block on.
+ */
+int vol_clean_tail(struct vol *v, uint64_t begin, uint64_t end);
 /* Set the size to at least END. */
 int vol_extend(struct vol *v, uint64_t end);
 

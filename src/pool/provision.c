@@ -338,32 +338,41 @@ vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock)
 	return r;
 }
 
-int
-vol_clean_tail(struct vol *v)
+static int
+zero_mapped(struct vol *v, uint64_t begin, uint64_t end)
 {
-	uint64_t size = v->size, block = v->pool->block_bytes;
-	int r = 0;
-
-	if (v->tail_clean)
+	if (begin >= end)
 		return 0;
-	if (size % block)
-		r = vol_provision(v, NULL, block - size % block, size,
-				  PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
+	return vol_provision(v, NULL, end - begin, begin, PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
+}
+
+int
+vol_clean_tail(struct vol *v, uint64_t begin, uint64_t end)
+{
+	uint64_t block = v->pool->block_bytes;
+	uint64_t clean_end = (end + block - 1) / block * block;
+	int r;
+
+	if (end <= v->clean_end)
+		return 0;
+	r = zero_mapped(v, max_u64(v->size, v->clean_end), begin);
 	if (!r)
-		v->tail_clean = true;
+		r = zero_mapped(v, end, clean_end);
+	if (!r)
+		v->clean_end = clean_end;
 	return r;
 }
 
 /* Before the end moves: what will be within must read as zeros. */
 static int
-prepare_end(struct vol *v, uint64_t end, unsigned flags)
+prepare_end(struct vol *v, uint64_t begin, uint64_t end, unsigned flags)
 {
 	int r;
 
 	if (end <= v->size || flags & PROVISION_KEEP_SIZE)
 		return 0;
 	r = vol_finish_shrink(v);
-	return r ? r : vol_clean_tail(v);
+	return r ? r : vol_clean_tail(v, begin, end);
 }
 
 int
@@ -372,7 +381,7 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 	uint64_t size = v->pool->block_bytes;
 	uint64_t end = offset + len;
 	uint64_t at = offset;
-	int r = prepare_end(v, end, flags);
+	int r = prepare_end(v, offset, end, flags);
 
 	while (at < end && !r) {
 		struct map_run runs[MAX_RUNS];
@@ -393,6 +402,6 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 		}
 	}
 	if (r) /* bytes behind the end may have been written */
-		v->tail_clean = false;
+		v->clean_end = 0;
 	return r;
 }

@@ -24,6 +24,7 @@ struct frozen {
 struct selection {
 	struct frozen *v;
 	size_t nr;
+	bool all; /* of the volumes: those that are removed meanwhile do not matter */
 };
 
 /* --- choosing volumes; meta_lock shared --- */
@@ -36,6 +37,7 @@ select_all(struct pool *p, struct selection *s)
 	s->v = calloc(p->top->nr_vols + 1, sizeof(*s->v));
 	if (!s->v)
 		return -ENOMEM;
+	s->all = true;
 	RB_FOREACH(v, vol_dir_tree, &p->top->by_id)
 		s->v[s->nr++].vol = vol_get(v);
 	return 0;
@@ -130,12 +132,19 @@ add_place_holder(struct pool *p, struct voldir *dir)
 }
 
 static bool
-is_gone(const struct selection *s)
+is_gone(const struct vol *v)
 {
+	return v->gone || !v->dir;
+}
+
+static size_t
+nr_left(const struct selection *s)
+{
+	size_t nr = 0;
+
 	for (size_t i = 0; i < s->nr; i++)
-		if (s->v[i].vol->gone || !s->v[i].vol->dir)
-			return true;
-	return false;
+		nr += !is_gone(s->v[i].vol);
+	return nr;
 }
 
 /* meta_lock exclusive, all in S frozen. */
@@ -143,11 +152,12 @@ static int
 take(struct pool *p, const char *name, const struct selection *s, const struct pool_caller *caller)
 {
 	struct voldir *dir;
+	size_t nr = nr_left(s);
 	int r;
 
 	if (names_find_dir(p, name))
 		return -EEXIST;
-	if (is_gone(s))
+	if (!s->all && nr < s->nr)
 		return -ENOENT;
 	r = catalog_require(p, p->next_id, s->nr + 1);
 	if (!r)
@@ -162,8 +172,9 @@ take(struct pool *p, const char *name, const struct selection *s, const struct p
 	dir->gid = caller->gid;
 	dir->btime_ns = now_ns();
 	for (size_t i = 0; i < s->nr && !r; i++)
-		r = snapshot_one(p, s->v[i].vol, dir);
-	if (!r && !s->nr)
+		if (!is_gone(s->v[i].vol))
+			r = snapshot_one(p, s->v[i].vol, dir);
+	if (!r && !nr)
 		r = add_place_holder(p, dir);
 	p->names_changed_in = meta_open_txn(p->tm);
 	return r;

@@ -152,7 +152,8 @@ def exercise(manifest, directory, seed):
     rng = random.Random(seed)
     print(f"seed {seed}", file=sys.stderr)
     thins = own_devices(manifest)
-    chosen = sorted(thins, key=lambda t: t["sectors"])[:3]
+    by_size = sorted(thins, key=lambda t: t["sectors"])
+    chosen = [t for t in by_size if t["sectors"] * SECTOR <= 64 * MIB][:3] or by_size[:1]
     scratch = directory.parent
     for thin in chosen:
         os.truncate(directory / f"thin-{thin['id']}", thin["sectors"] * SECTOR)
@@ -251,6 +252,8 @@ class Replay:
             # before it grew
             sizes = (self.bytes["data.img"], self.bytes["meta.img"]) if self.grown \
                 else (8192 * SECTOR, 4096 * SECTOR)
+            if self.case == "full":  # of ours some blocks are the catalog's
+                sizes = (sizes[0] + 16 * self.block * SECTOR, sizes[1])
             self.run(self.thinfs, "format", "--data-size", sizes[0], "--metadata-size", sizes[1],
                      "--block-size", self.block * SECTOR, *images)
             self.formatted = True
@@ -324,6 +327,12 @@ class Replay:
             with open(self.volume(thin), "r+b", buffering=0) as f:
                 os.fsync(f.fileno())
         elif self.case == "full":
+            self.do_create("filler")
+            try:
+                self.do_write("filler", "fill", 0, 64 * self.block, self.block)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
             try:
                 self.do_write(1, "none", 8000, 8)
                 wrong("wrote to a full pool")

@@ -40,6 +40,12 @@ kept_punch(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+kept_discard(struct image *img, uint64_t offset, uint64_t len)
+{
+	return image_discard(inner(img), offset, len);
+}
+
+static int
 kept_resize(struct image *img, uint64_t size)
 {
 	return image_resize(inner(img), size);
@@ -62,6 +68,7 @@ static const struct image_ops kept_ops = {
 	.writev = kept_writev,
 	.flush = kept_flush,
 	.punch = kept_punch,
+	.discard = kept_discard,
 	.resize = kept_resize,
 	.get_size = kept_get_size,
 	.close = kept_close,

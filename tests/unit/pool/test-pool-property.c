@@ -3,7 +3,7 @@
  * Random operations through pool.h against a model in memory.
  *
  * THINFS_TEST_SEED repeats one run; THINFS_TEST_OPS is how many operations each run has;
- * THINFS_TEST_VERBOSE prints them.
+ * THINFS_TEST_VERBOSE prints them, THINFS_TEST_PARANOID compares everything after each.
  */
 #include <config.h>
 
@@ -12,8 +12,16 @@
 #include <unistd.h>
 
 #include "unit/pool/property.h"
+#include "util/msg.h"
 
 #define AUDIT_EVERY 1000
+
+/* That there is no space is what happens all the time. */
+static void
+ignore(const char *text)
+{
+	(void)text;
+}
 
 static void
 step(struct property *t)
@@ -51,6 +59,8 @@ run_one(const struct property_config *config, uint64_t seed, unsigned nr_ops)
 	property_open(&t, config, seed);
 	for (t.op_nr = 1; t.op_nr <= nr_ops; t.op_nr++) {
 		step(&t);
+		if (getenv("THINFS_TEST_PARANOID"))
+			compare_all(&t);
 		if (t.op_nr % AUDIT_EVERY)
 			continue;
 		doing(&t, "audit");
@@ -71,6 +81,7 @@ run(const struct property_config *config, unsigned nr_seeds)
 	const char *given = getenv("THINFS_TEST_OPS");
 	unsigned nr_ops = given ? (unsigned)strtoul(given, NULL, 0) : config->nr_ops;
 
+	msg_set_sink(ignore);
 	if (getenv("THINFS_TEST_SEED"))
 		nr_seeds = 1;
 	for (unsigned i = 0; i < nr_seeds; i++)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crash/check.h"
+#include "pdata/thin_meta.h"
+#include "unit/audit.h"
+#include "util/msg.h"
+
+#define MAX_DATA_BLOCKS 4096U
+
+static const struct pool_caller caller = {.mode = 0644};
+static char messages[1024];
+
+static void
+keep_message(const char *text)
+{
+	size_t n = strlen(messages);
+
+	snprintf(messages + n, sizeof(messages) - n, "%s%.200s", n ? "; " : "", text);
+}
+
+void
+check_mute(void)
+{
+	msg_set_sink(keep_message);
+}
+
+const char *
+check_messages(void)
+{
+	return messages;
+}
+
+static bool
+problem(struct oracle *o, const char *what, int r)
+{
+	snprintf(o->problem, sizeof(o->problem), "%s%s%s", what, r ? ": " : "", r ? strerror(-r) : "");
+	return false;
+}
+
+/* --- counting --- */
+
+struct counter {
+	struct thin_meta *m;
+	bool used[MAX_DATA_BLOCKS];
+	uint64_t nr;
+	int r;
+};
+
+static int
+count_dev(void *arg, uint32_t id)
+{
+	struct counter *c = arg;
+	uint64_t at = 0, len;
+	struct thin_dev *dev;
+	int r = dev_open(c->m, id, &dev);
+
+	if (r)
+		return r;
+	while (!(r = dev_next_mapped(dev, at, 1, &at, &len))) {
+		struct map_run run;
+		unsigned nr;
+
+		r = dev_map(dev, at, 1, &run, 1, &nr);
+		if (r || run.dblock >= MAX_DATA_BLOCKS)
+			break;
+		c->nr += !c->used[run.dblock];
+		c->used[run.dblock] = true;
+		at++;
+	}
+	dev_close(dev);
+	return r == -ENODATA ? 0 : r ? r : -EUCLEAN;
+}
+
+/* Every data block that is counted is mapped, and the other way round. */
+static bool
+check_counts(struct oracle *o, struct image *meta)
+{
+	struct counter c = {0};
+	struct meta_info info;
+	int r = meta_open(meta, 1 << 20, true, &c.m);
+
+	if (r)
+		return problem(o, "reading the metadata", r);
+	r = meta_for_each_dev(c.m, 0, count_dev, &c);
+	meta_get_info(c.m, &info);
+	meta_close(c.m);
+	if (r)
+		return problem(o, "walking the metadata", r);
+	if (c.nr == info.used_data_blocks)
+		return true;
+	snprintf(o->problem, sizeof(o->problem), "%llu data blocks are mapped, %llu are counted",
+		 (unsigned long long)c.nr, (unsigned long long)info.used_data_blocks);
+	return false;
+}
+
+/* --- using it --- */
+
+static int
+write_something(struct pool *p, struct vol **out)
+{
+	uint8_t bytes[5000], back[5000];
+	uint64_t cookie = 0;
+	struct vol *vol;
+	int r = pool_next_volume(p, pool_top(p), 0, &vol, &cookie);
+
+	if (r == -ENOENT)
+		r = pool_create(p, pool_top(p), "after", &caller, &vol);
+	if (r)
+		return r;
+	memset(bytes, 0x77, sizeof(bytes));
+	r = vol_write(vol, bytes, sizeof(bytes), 3000) == sizeof(bytes) ? 0 : -EIO;
+	if (!r)
+		r = pool_snapshot(p, "after", &caller);
+	if (!r)
+		r = vol_write(vol, bytes, 1000, 70000) == 1000 ? 0 : -EIO;
+	if (!r)
+		r = pool_sync_wait(p, vol);
+	if (!r && (vol_read(vol, back, sizeof(back), 3000) != sizeof(back) ||
+		   memcmp(bytes, back, sizeof(back))))
+		r = -EUCLEAN;
+	*out = vol;
+	return r;
+}
+
+static bool
+use(struct oracle *o, struct pool *p)
+{
+	struct vol *vol = NULL;
+	int r = write_something(p, &vol);
+
+	if (vol)
+		vol_put(vol);
+	if (!r)
+		r = pool_sync_wait(p, NULL);
+	return r ? problem(o, "using the pool afterwards", r) : true;
+}
+
+/* --- the whole --- */
+
+static bool
+clear_needs_check(struct oracle *o, struct image *meta)
+{
+	struct thin_meta *m;
+	int r = meta_open(meta, 1 << 20, false, &m);
+
+	if (r)
+		return problem(o, "clearing needs_check", r);
+	r = meta_set_needs_check(m, false);
+	if (!r)
+		r = meta_commit(m, NULL);
+	meta_close(m);
+	return r ? problem(o, "clearing needs_check", r) : true;
+}
+
+static bool
+check_open_pool(struct oracle *o, struct pool *p, size_t at)
+{
+	if (!oracle_check(o, p, at, false))
+		return false;
+	return use(o, p);
+}
+
+/* The use of the pool changes one volume, so it comes after all else. */
+static bool
+check_again(struct oracle *o, struct image *data, struct image *meta, size_t at,
+	    const struct pool_options *options)
+{
+	struct pool *p;
+	int r = pool_open_images(data, meta, options, &p);
+	bool good;
+
+	if (r)
+		return problem(o, "opening the pool again", r);
+	good = oracle_check(o, p, at, false);
+	r = pool_close(p);
+	return good && r ? problem(o, "closing the pool again", r) : good;
+}
+
+static bool
+open_and_check(struct oracle *o, struct image *data, struct image *meta, size_t at, unsigned flags,
+	       const struct pool_options *options)
+{
+	struct pool *p;
+	int r = pool_open_images(data, meta, options, &p);
+	bool good;
+
+	if (!r && flags & CHECK_MAY_NEED_CHECK && pool_get_mode(p) == POOL_READ_ONLY) {
+		good = oracle_check(o, p, at, false);
+		r = pool_close(p);
+		if (!good)
+			return false;
+		if (r)
+			return problem(o, "closing the pool that needs a check", r);
+		if (!clear_needs_check(o, meta))
+			return false;
+		r = pool_open_images(data, meta, options, &p);
+	}
+	if (r)
+		return problem(o, "opening the pool", r);
+	if (pool_get_mode(p) != POOL_WRITE)
+		good = problem(o, pool_mode_name(pool_get_mode(p)), 0);
+	else
+		good = check_open_pool(o, p, at);
+	r = pool_close(p);
+	return good && r ? problem(o, "closing the pool", r) : good;
+}
+
+bool
+check_state(struct oracle *o, struct image *data, struct image *meta, size_t at, unsigned flags,
+	    const struct pool_options *options)
+{
+	messages[0] = '\0';
+	if (flags & CHECK_AUDIT && !audit_image(meta, AUDIT_THIN_CHECK))
+		return problem(o, "the metadata are not clean before", 0);
+	if (flags & CHECK_TWICE && !check_again(o, data, meta, at, options))
+		return false;
+	if (!open_and_check(o, data, meta, at, flags, options) || !check_counts(o, meta))
+		return false;
+	if (flags & CHECK_AUDIT && !audit_image(meta, AUDIT_ALL))
+		return problem(o, "the metadata are not clean after", 0);
+	return true;
+}

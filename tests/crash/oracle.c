@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <config.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crash/oracle.h"
+
+static const uint8_t zero_sector[ORACLE_SECTOR];
+
+static void *
+must(void *p)
+{
+	if (!p)
+		abort();
+	return p;
+}
+
+static bool
+problem(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool
+problem(struct oracle *o, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(o->problem, sizeof(o->problem), format, ap);
+	va_end(ap);
+	return false;
+}
+
+/* --- contents --- */
+
+static struct volume *
+find_volume(struct oracle *o, uint32_t id)
+{
+	for (size_t i = 0; i < o->nr_volumes; i++)
+		if (o->volumes[i]->id == id)
+			return o->volumes[i];
+	return NULL;
+}
+
+static struct volume *
+get_volume(struct oracle *o, uint32_t id)
+{
+	struct volume *v = find_volume(o, id);
+
+	if (v)
+		return v;
+	v = must(calloc(1, sizeof(*v)));
+	v->id = id;
+	o->volumes = must(realloc(o->volumes, (o->nr_volumes + 1) * sizeof(struct volume *)));
+	o->volumes[o->nr_volumes++] = v;
+	return v;
+}
+
+static const uint8_t *
+last_value(const struct history *h)
+{
+	return h->nr ? h->v[h->nr - 1]->bytes : zero_sector;
+}
+
+/* The next value of a sector, the same as the last one at first. */
+static uint8_t *
+add_value(struct oracle *o, struct history *h, bool sure)
+{
+	struct value *v = must(malloc(sizeof(*v)));
+
+	v->op = o->nr_ops;
+	v->sure = sure;
+	memcpy(v->bytes, last_value(h), ORACLE_SECTOR);
+	if (h->nr == h->cap) {
+		h->cap = h->cap ? 2 * h->cap : 2;
+		h->v = must(realloc(h->v, h->cap * sizeof(struct value *)));
+	}
+	h->v[h->nr++] = v;
+	return v->bytes;
+}
+
+void
+oracle_write(struct oracle *o, uint32_t id, const uint8_t *buf, uint64_t len, uint64_t offset,
+	     bool sure)
+{
+	struct volume *vol = get_volume(o, id);
+	uint64_t end = offset + len < ORACLE_BYTES ? offset + len : ORACLE_BYTES;
+
+	while (offset < end) {
+		uint64_t at = offset % ORACLE_SECTOR;
+		uint64_t n = end - offset < ORACLE_SECTOR - at ? end - offset : ORACLE_SECTOR - at;
+		uint8_t *to = add_value(o, &vol->sectors[offset / ORACLE_SECTOR], sure);
+
+		if (buf)
+			memcpy(to + at, buf, n);
+		else
+			memset(to + at, 0, n);
+		buf = buf ? buf + n : NULL;
+		offset += n;
+	}
+}
+
+void
+oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin)
+{
+	struct volume *snap = get_volume(o, id), *vol = get_volume(o, origin);
+
+	for (unsigned i = 0; i < ORACLE_SECTORS; i++)
+		if (vol->sectors[i].nr)
+			memcpy(add_value(o, &snap->sectors[i], true), last_value(&vol->sectors[i]),
+			       ORACLE_SECTOR);
+}
+
+/* --- names --- */
+
+static struct entry *
+add_entry(struct version *v, const char *dir, const char *name)
+{
+	struct entry *e;
+
+	v->v = must(realloc(v->v, (v->nr + 1) * sizeof(*v->v)));
+	e = &v->v[v->nr++];
+	memset(e, 0, sizeof(*e));
+	snprintf(e->dir, sizeof(e->dir), "%.39s", dir);
+	snprintf(e->name, sizeof(e->name), "%.39s", name);
+	return e;
+}
+
+static void
+list_dir(struct version *out, struct pool *p, struct voldir *dir)
+{
+	char name[POOL_NAME_MAX + 1], where[POOL_NAME_MAX + 1];
+	uint64_t cookie = 0;
+	struct vol *vol;
+
+	while (!pool_next_volume(p, dir, cookie, &vol, &cookie)) {
+		struct vol_attr attr = {.id = UINT32_MAX - 1};
+		struct entry *e;
+
+		vol_get_name(vol, name, where);
+		vol_getattr(vol, &attr);
+		e = add_entry(out, where, name);
+		e->id = attr.id;
+		e->parent = attr.parent;
+		e->read_only = attr.read_only;
+		e->size = attr.size;
+		vol_put(vol);
+	}
+}
+
+static struct version
+list_pool(struct pool *p)
+{
+	char name[POOL_NAME_MAX + 1];
+	struct version v = {0};
+	struct voldir *dir;
+	uint64_t cookie = 0;
+
+	list_dir(&v, p, pool_top(p));
+	while (!pool_next_snapshot(p, cookie, &dir, &cookie)) {
+		voldir_get_name(dir, name);
+		add_entry(&v, name, "")->id = ORACLE_DIR;
+		list_dir(&v, p, dir);
+		voldir_put(dir);
+	}
+	return v;
+}
+
+static bool
+same_entry(const struct entry *a, const struct entry *b)
+{
+	return a->id == b->id && a->read_only == b->read_only && a->size == b->size &&
+	       !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
+}
+
+/* Whatever the order: directories are numbered anew at each mount. */
+static bool
+same_version(const struct version *a, const struct version *b)
+{
+	if (a->nr != b->nr)
+		return false;
+	for (unsigned i = 0; i < a->nr; i++) {
+		bool found = false;
+
+		for (unsigned j = 0; j < b->nr && !found; j++)
+			found = same_entry(&a->v[i], &b->v[j]);
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+const struct version *
+oracle_now(const struct oracle *o)
+{
+	return &o->versions[o->nr_versions - 1];
+}
+
+const struct version *
+oracle_look(struct oracle *o, struct pool *p)
+{
+	struct version v = list_pool(p);
+
+	v.op = o->nr_ops;
+	if (o->nr_versions && same_version(&v, oracle_now(o))) {
+		free(v.v);
+		return oracle_now(o);
+	}
+	o->versions = must(realloc(o->versions, (o->nr_versions + 1) * sizeof(*o->versions)));
+	o->versions[o->nr_versions++] = v;
+	return oracle_now(o);
+}
+
+/* --- operations --- */
+
+void
+oracle_begin(struct oracle *o, size_t events)
+{
+	o->nr_ops++;
+	o->begins = must(realloc(o->begins, (o->nr_ops + 1) * sizeof(*o->begins)));
+	o->begins[o->nr_ops] = events;
+}
+
+void
+oracle_synced(struct oracle *o, size_t events, uint32_t id)
+{
+	o->syncs = must(realloc(o->syncs, (o->nr_syncs + 1) * sizeof(*o->syncs)));
+	o->syncs[o->nr_syncs++] = (struct sync){.at = events, .op = o->nr_ops, .id = id};
+}
+
+/* Bytes of an entry to BUF; whether they could be read. */
+static bool
+read_entry(struct oracle *o, struct pool *p, const struct entry *e, uint8_t *buf)
+{
+	struct vol *vol;
+	ssize_t n = pool_lookup_id(p, e->id, &vol);
+
+	if (!n) {
+		n = vol_read(vol, buf, ORACLE_BYTES, 0);
+		vol_put(vol);
+	}
+	if (n == (ssize_t)(e->size < ORACLE_BYTES ? e->size : ORACLE_BYTES))
+		return true;
+	return problem(o, "'%s/%s' (device %u) of %llu bytes: reading gives %zd", e->dir, e->name,
+		       e->id, (unsigned long long)e->size, n);
+}
+
+void
+oracle_init(struct oracle *o, struct pool *p)
+{
+	uint8_t *buf = must(malloc(ORACLE_BYTES));
+	const struct version *v;
+
+	memset(o, 0, sizeof(*o));
+	o->begins = must(calloc(1, sizeof(*o->begins)));
+	v = oracle_look(o, p);
+	oracle_synced(o, 0, ORACLE_DIR);
+	for (unsigned i = 0; i < v->nr; i++) {
+		if (v->v[i].id == ORACLE_DIR)
+			continue;
+		if (!read_entry(o, p, &v->v[i], buf))
+			abort();
+		oracle_write(o, v->v[i].id, buf, v->v[i].size, 0, true);
+	}
+	free(buf);
+}
+
+void
+oracle_free(struct oracle *o)
+{
+	for (size_t i = 0; i < o->nr_volumes; i++) {
+		for (unsigned j = 0; j < ORACLE_SECTORS; j++) {
+			struct history *h = &o->volumes[i]->sectors[j];
+
+			while (h->nr)
+				free(h->v[--h->nr]);
+			free(h->v);
+		}
+		free(o->volumes[i]);
+	}
+	for (size_t i = 0; i < o->nr_versions; i++)
+		free(o->versions[i].v);
+	free(o->volumes);
+	free(o->versions);
+	free(o->syncs);
+	free(o->begins);
+}
+
+/* --- checking --- */
+
+/* The operation up to which all data of volume ID are durable. */
+static uint32_t
+synced_op(const struct oracle *o, uint32_t id, size_t at)
+{
+	uint32_t op = 0;
+
+	for (size_t i = 0; i < o->nr_syncs; i++) {
+		const struct sync *s = &o->syncs[i];
+
+		if (s->at <= at && (s->id == ORACLE_DIR || s->id == id) && s->op > op)
+			op = s->op;
+	}
+	return op;
+}
+
+static bool
+is_allowed(const struct oracle *o, const struct history *h, uint32_t low, size_t at,
+	   const uint8_t *is, size_t len)
+{
+	uint32_t i = h->nr;
+
+	for (; i--;) {
+		const struct value *v = h->v[i];
+
+		if (o->begins[v->op] > at)
+			continue;
+		if (!memcmp(v->bytes, is, len))
+			return true;
+		if (v->op <= low && v->sure)
+			return false;
+	}
+	return !memcmp(zero_sector, is, len);
+}
+
+/* Where the bytes of a bad sector come from, for the message. */
+static const char *
+describe(const struct oracle *o, const struct entry *e, const uint8_t *is, uint64_t at)
+{
+	static char text[120];
+
+	for (size_t i = 0; i < o->nr_volumes; i++)
+		for (unsigned j = 0; j < ORACLE_SECTORS; j++)
+			for (uint32_t k = 0; k < o->volumes[i]->sectors[j].nr; k++) {
+				const struct value *v = o->volumes[i]->sectors[j].v[k];
+
+				if (memcmp(v->bytes, is, 16) || !memcmp(is, zero_sector, 16))
+					continue;
+				snprintf(text, sizeof(text), "bytes of device %u at %u, operation %u",
+					 o->volumes[i]->id, j * ORACLE_SECTOR, v->op);
+				if (o->volumes[i]->id == e->id && j == at / ORACLE_SECTOR)
+					return text;
+			}
+	if (!memcmp(is, zero_sector, 16))
+		return "zeros";
+	if (!text[0])
+		snprintf(text, sizeof(text), "garbage %02x %02x %02x %02x", is[0], is[1], is[2], is[3]);
+	return text;
+}
+
+static bool
+check_volume(struct oracle *o, struct pool *p, const struct entry *e, uint32_t low, size_t at)
+{
+	static uint8_t buf[ORACLE_BYTES];
+	static const struct history none;
+	const struct volume *v = find_volume(o, e->id);
+
+	if (!read_entry(o, p, e, buf))
+		return false;
+	for (uint64_t i = 0; i < e->size && i < ORACLE_BYTES; i += ORACLE_SECTOR) {
+		const struct history *h = v ? &v->sectors[i / ORACLE_SECTOR] : &none;
+		size_t len = e->size - i < ORACLE_SECTOR ? e->size - i : ORACLE_SECTOR;
+
+		if (!memcmp(last_value(h), buf + i, len) && (!h->nr || o->begins[h->v[h->nr - 1]->op] <= at))
+			continue;
+		if (!is_allowed(o, h, low, at, buf + i, len))
+			return problem(o, "'%s/%s' (device %u, %llu bytes) at %llu, durable to operation "
+				       "%u: %s", e->dir, e->name, e->id, (unsigned long long)e->size,
+				       (unsigned long long)i, low, describe(o, e, buf + i, i));
+	}
+	return true;
+}
+
+static void
+print_version(const struct version *v, char *out, size_t size)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < v->nr && n < size; i++)
+		n += (size_t)snprintf(out + n, size - n, " %s/%s=%u%s:%llu", v->v[i].dir, v->v[i].name,
+				      v->v[i].id, v->v[i].read_only ? "r" : "",
+				      (unsigned long long)v->v[i].size);
+}
+
+static bool
+same_names(const struct entry *a, const struct entry *b)
+{
+	return a->id == b->id && a->read_only == b->read_only && !strcmp(a->dir, b->dir) &&
+	       !strcmp(a->name, b->name);
+}
+
+/* Whether nothing that a sync of volume ID makes durable differs. */
+static bool
+same_for(const struct version *a, const struct version *b, uint32_t id)
+{
+	if (a->nr != b->nr)
+		return false;
+	for (unsigned i = 0; i < a->nr; i++) {
+		bool found = false;
+
+		for (unsigned j = 0; j < b->nr && !found; j++)
+			found = same_names(&a->v[i], &b->v[j]) &&
+				(a->v[i].id != id || a->v[i].size == b->v[j].size);
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* The first version that may be there after the sync. */
+static size_t
+first_version(const struct oracle *o, const struct sync *s)
+{
+	size_t i = 0;
+
+	while (i + 1 < o->nr_versions && o->versions[i + 1].op <= s->op)
+		i++;
+	/* Sizes of other volumes may be older. */
+	while (s->id != ORACLE_DIR && i && same_for(&o->versions[i], &o->versions[i - 1], s->id))
+		i--;
+	return i;
+}
+
+/* The earliest version that is as FOUND and may be there. */
+static const struct version *
+match(struct oracle *o, const struct version *found, size_t at)
+{
+	size_t first = 0;
+	char a[240], b[240];
+
+	for (size_t i = 0; i < o->nr_syncs && o->syncs[i].at <= at; i++) {
+		size_t after = first_version(o, &o->syncs[i]);
+
+		if (after > first)
+			first = after;
+	}
+	for (size_t i = first; i < o->nr_versions; i++) {
+		if (o->begins[o->versions[i].op] > at)
+			break;
+		if (same_version(found, &o->versions[i]))
+			return &o->versions[i];
+	}
+	print_version(found, a, sizeof(a));
+	print_version(&o->versions[first], b, sizeof(b));
+	problem(o, "names and sizes were never so since operation %u:%s; then:%s",
+		o->versions[first].op, a, b);
+	return NULL;
+}
+
+bool
+oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
+{
+	struct version found = list_pool(p);
+	const struct version *v = match(o, &found, at);
+	bool good = v != NULL;
+
+	for (unsigned i = 0; good && i < found.nr; i++) {
+		uint32_t low = synced_op(o, found.v[i].id, at);
+
+		if (found.v[i].id == ORACLE_DIR)
+			continue;
+		if (low < v->op)
+			low = v->op;
+		if (live)
+			low = o->nr_ops;
+		good = check_volume(o, p, &found.v[i], low, at);
+	}
+	free(found.v);
+	return good;
+}

@@ -1,0 +1,146 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The order of writes and flushes at each commit, seen from outside (tests/tools/check-order.py says
+# what it has to be), and that the check would notice another order.
+. "${srcdir:-.}/tests/lib.sh" || exit 99
+requires_fuse
+requires_program strace python3
+strace -f -o /dev/null true 2>/dev/null || skip_all "processes may not be traced here"
+
+kinds=(
+	data-flush-after-metadata
+	data-flush-after-superblock
+	data-flush-before-data
+	data-flush-failed
+	data-write-during-commit
+	metadata-after-flush
+	metadata-after-superblock
+	metadata-flush-failed
+	no-data-flush
+	no-last-flush
+	no-metadata-flush
+	superblock-before-flush
+	superblock-merged
+	superblock-short
+)
+plan $((8 + ${#kinds[@]}))
+
+check_order() {
+	python3 -B "$top_srcdir/tests/tools/check-order.py" "$@"
+}
+
+# traced DIR OPTIONS: a new pool, mounted, its daemon traced.
+traced() {
+	local dir=$1 tries
+	mkdir "$dir/mnt"
+	thinfs format --data-size 256M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
+	on_exit _end_mount "$dir/mnt"
+	audit_at_exit "$dir/meta.img"
+	# LeakSanitizer cannot work in a traced process.
+	ASAN_OPTIONS="$ASAN_OPTIONS:detect_leaks=0" strace -f -y -s 4 -o "$dir/trace" \
+		-e trace=desc,io_uring_setup,io_uring_enter,msync,mmap \
+		"$THINFS" mount -f -o "$2" "$dir/data.img" "$dir/meta.img" "$dir/mnt" 2>"$dir/messages" &
+	strace_pid=$!
+	for ((tries = 0; tries < 300; tries++)); do
+		! _is_mounted "$dir/mnt" || [ ! -d "$dir/mnt/.snapshots" ] || return 0
+		sleep 0.1
+	done
+	diag "$(cat "$dir/messages")"
+	bail_out "cannot mount under strace"
+}
+
+end_traced() {
+	expect "$2: unmounts" thinfs umount "$1/mnt"
+	wait $strace_pid
+	is "$2: the audit is clean" "$(audit_pool "$1/meta.img" 2>&1)" ""
+}
+
+# --- one step after the other, each ended by fsync: the exact order ---
+
+dir=$(mktmp)
+traced "$dir" commit=3600,threads=2
+mnt=$dir/mnt
+put() {
+	dd if=/dev/urandom of="$mnt/$1" bs="$2" count=1 seek="$3" conv=notrunc,fsync status=none
+}
+steps() {
+	set -e
+	truncate -s 32M "$mnt/a"
+	put a 4K 0
+	put a 4K 3
+	put a 64K 5
+	put a 1M 2
+	thinfs create --size 8M "$mnt/b"
+	thinfs sync "$mnt"
+	put b 3000 7
+	mkdir "$mnt/.snapshots/one"
+	put a 4K 0
+	put a 64K 5
+	put b 4K 40
+	mkdir "$mnt/.snapshots/b@two"
+	put b 4K 41
+	fallocate -p -n -o 1M -l 1M "$mnt/a"
+	thinfs sync "$mnt"
+	fallocate -z -n -o 1000 -l 100000 "$mnt/a"
+	thinfs sync "$mnt"
+	mv "$mnt/.snapshots/b@two/b" "$mnt/c"
+	put c 64K 3
+	rmdir "$mnt/.snapshots/one"
+	thinfs sync "$mnt"
+	put a 64K 100
+	truncate -s 5M "$mnt/a"
+	thinfs sync "$mnt"
+	rm "$mnt/c"
+	thinfs sync "$mnt"
+	sleep 1
+	for i in 1 2 3 4 5; do
+		put b 4K $((100 + i * 16))
+	done
+}
+expect "steps, each synced" steps
+end_traced "$dir" "steps"
+out=$(check_order "$dir/data.img" "$dir/meta.img" "$dir/trace")
+is "steps: every commit keeps the order" "$?" 0
+diag "$out"
+[ "${out%% *}" -ge 15 ] 2>/dev/null && ok "steps: there are that many commits" || not_ok "steps: there are that many commits: $out"
+
+for kind in "${kinds[@]}"; do
+	if ! check_order mutate "$kind" "$dir/data.img" "$dir/meta.img" "$dir/trace" >"$dir/changed"; then
+		not_ok "$kind: cannot be made: $(cat "$dir/changed")"
+	elif out=$(check_order "$dir/data.img" "$dir/meta.img" "$dir/changed"); then
+		not_ok "$kind: is noticed"
+	else
+		ok "$kind: is noticed"
+		diag "$out"
+	fi
+done
+
+# --- many at once, with a quick timer: what always holds ---
+
+dir=$(mktmp)
+traced "$dir" commit=0.05
+mnt=$dir/mnt
+load() {
+	local jobs=() i
+	for i in 1 2 3; do
+		truncate -s 64M "$mnt/v$i"
+		(
+			for ((n = 0; n < 60; n++)); do
+				dd if=/dev/urandom of="$mnt/v$i" bs=16K count=3 seek=$((RANDOM % 4000)) conv=notrunc status=none
+				((n % 7)) || thinfs sync "$mnt"
+				((n % 10)) || fallocate -p -n -o $((RANDOM * 1000)) -l 500000 "$mnt/v$i"
+			done
+		) &
+		jobs+=($!)
+	done
+	for ((i = 0; i < 10; i++)); do
+		mkdir "$mnt/.snapshots/s$i" || return 1
+		((i % 3)) || rmdir "$mnt/.snapshots/s$i" || return 1
+	done
+	wait "${jobs[@]}"
+}
+load
+end_traced "$dir" "load"
+out=$(check_order --concurrent "$dir/data.img" "$dir/meta.img" "$dir/trace")
+is "load: every commit keeps the order" "$?" 0
+diag "$out"

@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Check the order of a daemon's writes and flushes in a trace by strace -f -y.
+
+    check-order.py [--concurrent] DATA META TRACE     fail unless every commit keeps the order
+    check-order.py mutate KIND DATA META TRACE        print the trace with one commit changed
+
+A commit ends with a write of the superblock. Every one of them must be:
+
+    data flush         returned 0; began after the last data write of the transaction had returned
+    metadata writes    of anything but block 0; each began after the data flush had returned
+    metadata flush     returned 0; began after all of these writes had returned
+    superblock         one write of 4096 bytes at 0; began after the metadata flush had returned
+    metadata flush     returned 0; no other write of metadata began before it had
+
+Transactions are not in the trace. Without --concurrent the load is one that writes nothing while a
+commit is under way, so every data write since the last superblock belongs to the commit. With it a
+data write may belong to the next transaction, and only the rest is checked.
+
+Giving back freed blocks (FALLOC_FL_PUNCH_HOLE) is no data write. It must not happen between the
+data flush of a commit and its superblock in the strict case: what it frees was freed by an earlier commit.
+"""
+
+import re
+import sys
+
+BLOCK = 4096
+WRITES = ("pwrite64", "pwritev", "pwritev2", "write", "writev")
+FLUSHES = ("fsync", "fdatasync")
+# Ways of changing an image that this does not understand: the trace would prove nothing.
+STRANGE = ("io_uring_setup", "io_uring_enter", "sendfile", "copy_file_range", "splice", "io_submit")
+
+CALL = re.compile(r"^(\d+)\s+(?:\d+:\d+:\d+\.\d+\s+|\d+\.\d+\s+)?(\w+)\((.*)$")
+RESUMED = re.compile(r"^(\d+)\s+(?:\d+\.\d+\s+)?<\.\.\. (\w+) resumed>(.*)$")
+RESULT = re.compile(r"\)\s+= (-?\d+)(?: |$)")
+FD = re.compile(r"^\d+<([^>]*)>")
+
+
+class Event:
+    def __init__(self, image, kind, offset, length, begin):
+        self.image, self.kind, self.offset, self.length = image, kind, offset, length
+        self.begin, self.end, self.result = begin, None, None
+
+    def __str__(self):
+        where = f" of {self.length} at {self.offset}" if self.kind == "write" else ""
+        return f"line {self.begin + 1}: {self.kind} of {self.image}{where} = {self.result}"
+
+
+class Bad(Exception):
+    pass
+
+
+def numbers_of(name, rest):
+    """Offset and length of a write, from its arguments after the descriptor."""
+    args = rest.split(" <unfinished")[0]
+    args = re.sub(r"\)\s+= -?\d+.*$", "", args)
+    if name == "pwrite64":
+        found = re.search(r', (\d+), (\d+)$', args)
+        if found:
+            return int(found[2]), int(found[1])
+    if name in ("pwritev", "pwritev2"):
+        found = re.search(r"\], \d+, (\d+)(?:, [\w|]+)?$", args)
+        lengths = re.findall(r"iov_len=(\d+)\}", args)
+        if found and lengths and "...]" not in args:
+            return int(found[1]), sum(map(int, lengths))
+    raise Bad(f"cannot understand {name}({rest}")
+
+
+def punches(rest):
+    found = re.search(r"(FALLOC_FL\w+(?:\|FALLOC_FL\w+)*|\d+), (\d+), (\d+)", rest)
+    if not found or "PUNCH_HOLE" not in found[1]:
+        return None
+    return int(found[2]), int(found[3])
+
+
+def event_of(name, rest, images, line):
+    """The event that a call is the begin of, or None."""
+    fd = FD.match(rest)
+    image = images.get(fd[1]) if fd else None
+    if name in STRANGE:
+        raise Bad(f"line {line + 1}: {name}: this check does not know what that does")
+    if image is None:
+        return None
+    if name in WRITES:
+        offset, length = numbers_of(name, rest)
+        return Event(image, "write", offset, length, line)
+    if name in FLUSHES:
+        return Event(image, "flush", 0, 0, line)
+    if name == "fallocate":
+        hole = punches(rest)
+        if hole:
+            return Event(image, "punch", *hole, line)
+        return Event(image, "write", 0, 0, line)  # zeroing, or allocating
+    if name in ("ftruncate", "sync_file_range", "msync", "mmap"):
+        raise Bad(f"line {line + 1}: {name} of an image")
+    return None
+
+
+def parse(lines, images):
+    events, open_calls = [], {}
+    for n, line in enumerate(lines):
+        resumed = RESUMED.match(line)
+        if resumed:
+            pid, name = resumed[1], resumed[2]
+            before, event = open_calls.pop(pid, (None, None))
+            if before != name:
+                raise Bad(f"line {n + 1}: {name} goes on that had not begun")
+        else:
+            call = CALL.match(line)
+            if not call:
+                continue
+            pid, name = call[1], call[2]
+            event = event_of(name, call[3], images, n)
+            if event:
+                events.append(event)
+            if "<unfinished ...>" in line:
+                open_calls[pid] = (name, event)
+                continue
+        if event:
+            result = RESULT.search(line)
+            if not result:
+                raise Bad(f"line {n + 1}: no result: {line}")
+            event.end, event.result = n, int(result[1])
+    for event in events:
+        if event.end is None:
+            event.end = len(lines)
+    return events
+
+
+# --- the order ----------------------------------------------------------------------------------
+
+
+def good_flush(events, image, after, before):
+    """A flush that began after a line, and returned 0 before another: the last one."""
+    for event in reversed(events):
+        if event.image == image and event.kind == "flush" and event.result == 0 \
+                and event.begin > after and event.end < before:
+            return event
+    return None
+
+
+def check_commit(events, superblock, previous, following, concurrent):
+    """Of the commit that ends with SUPERBLOCK; PREVIOUS: the superblock before, FOLLOWING: after."""
+    start = previous.end if previous else -1
+    if superblock.offset != 0 or superblock.length != BLOCK:
+        raise Bad(f"{superblock}: the superblock is not written alone")
+    if superblock.result != BLOCK:
+        raise Bad(f"{superblock}: not all of the superblock was written")
+
+    metadata = [e for e in events if e.image == "metadata" and e.kind != "flush"
+                and start < e.begin < superblock.begin]
+    last_metadata = max((e.end for e in metadata), default=start)
+    for event in metadata:
+        if event.kind == "write" and event.result != event.length:
+            raise Bad(f"{event}: failed, and the commit went on")
+    flush = good_flush(events, "metadata", last_metadata, superblock.begin)
+    if not flush:
+        raise Bad(f"{superblock}: the metadata was not flushed after {last_metadata + 1} and before it")
+    failed = [e for e in events if e.kind == "flush" and e.result != 0
+              and start < e.begin < superblock.begin]
+    if failed:
+        raise Bad(f"{failed[0]}: a flush failed, and the commit went on")
+
+    first_metadata = min([e.begin for e in metadata] + [flush.begin])
+    data_flush = good_flush(events, "data", start, first_metadata)
+    if not data_flush:
+        raise Bad(f"{superblock}: the data was not flushed before the commit's first metadata write, "
+                  f"line {first_metadata + 1}")
+    if not concurrent:
+        for event in events:
+            if event.image == "data" and event.kind in ("write", "punch") \
+                    and event.begin < superblock.begin and event.end > data_flush.begin:
+                raise Bad(f"{event}: not before the data flush of its commit, {data_flush}")
+
+    end = following.begin if following else 1 << 60
+    next_metadata = min((e.begin for e in events if e.image == "metadata" and e.kind != "flush"
+                         and e.begin > superblock.begin), default=end)
+    if not good_flush(events, "metadata", superblock.end, min(end, next_metadata)):
+        raise Bad(f"{superblock}: the metadata was not flushed after it, before anything else was written")
+
+
+def check(lines, images, concurrent):
+    events = parse(lines, images)
+    superblocks = [e for e in events if e.image == "metadata" and e.kind == "write"
+                   and e.offset < BLOCK]
+    if not superblocks:
+        raise Bad("there is no commit in the trace")
+    for n, superblock in enumerate(superblocks):
+        check_commit(events, superblock, superblocks[n - 1] if n else None,
+                     superblocks[n + 1] if n + 1 < len(superblocks) else None, concurrent)
+    last = superblocks[-1].end
+    for event in events:
+        if event.image == "metadata" and event.kind != "flush" and event.begin > last:
+            raise Bad(f"{event}: written, and no commit follows")
+    return len(superblocks), sum(e.image == "data" and e.kind == "write" for e in events)
+
+
+# --- changing a trace ---------------------------------------------------------------------------
+
+
+def find_commit(lines, images):
+    """The lines of a commit that the trace has in one piece: its last data write, the data flush, the
+    metadata writes, a flush, the superblock, a flush."""
+    events = parse(lines, images)
+    whole = [e for e in events if e.begin == e.end and e.kind != "punch"]
+    wanted = [("data", "write"), ("data", "flush"), ("metadata", "write"), ("metadata", "flush"),
+              ("metadata", "write"), ("metadata", "flush")]
+    for i in range(len(whole) // 2, len(whole) - len(wanted)):
+        if [(e.image, e.kind) for e in whole[i:i + len(wanted)]] == wanted \
+                and whole[i + 4].offset == 0:
+            return [e.begin for e in whole[i:i + len(wanted)]]
+    raise Bad("no commit in the trace can be changed")
+
+
+def mutate(kind, lines, images):
+    write, data_flush, metadata, flush, superblock, last = find_commit(lines, images)
+    out = list(lines)
+
+    def move(line, after):
+        text = out.pop(line)
+        out.insert(after if after > line else after + 1, text)
+
+    def change(line, old, new):
+        assert re.search(old, out[line]), out[line]
+        out[line] = re.sub(old, new, out[line])
+
+    if kind == "data-flush-after-superblock":
+        move(data_flush, superblock)
+    elif kind == "data-flush-after-metadata":
+        move(data_flush, metadata)
+    elif kind == "data-flush-before-data":
+        move(write, data_flush)
+    elif kind == "no-data-flush":
+        del out[data_flush]
+    elif kind == "no-metadata-flush":
+        del out[flush]
+    elif kind == "superblock-before-flush":
+        move(flush, superblock)
+    elif kind == "metadata-after-flush":
+        move(metadata, flush)
+    elif kind == "metadata-after-superblock":
+        move(metadata, superblock)
+    elif kind == "no-last-flush":
+        del out[last]
+    elif kind == "superblock-merged":
+        change(superblock, r"4096\b", "36864")
+        del out[metadata]
+    elif kind == "superblock-short":
+        change(superblock, r"= 4096$", "= 512")
+    elif kind == "data-flush-failed":
+        change(data_flush, r"= 0$", "= -1 EIO (Input/output error)")
+    elif kind == "metadata-flush-failed":
+        change(flush, r"= 0$", "= -1 EIO (Input/output error)")
+    elif kind == "data-write-during-commit":
+        # begun before the flush, returned after it
+        text = out[write].rstrip("\n")
+        pid, rest = text.split(None, 1)
+        out[write] = f"{pid} {rest[:rest.rindex(')')]} <unfinished ...>\n"
+        out.insert(data_flush + 1, f"{pid} <... {rest.split('(')[0]} resumed>) = {text.split('= ')[-1]}\n")
+        # the thread that flushes must be another one
+        out[data_flush] = out[data_flush].replace(pid, "999999", 1)
+    else:
+        sys.exit(f"no such change: {kind}")
+    return out
+
+
+def main():
+    args = sys.argv[1:]
+    kind = None
+    if args[:1] == ["mutate"]:
+        kind = args[1]
+        args = args[2:]
+    concurrent = args[:1] == ["--concurrent"]
+    data, meta, trace = args[concurrent:]
+    images = {data: "data", meta: "metadata"}
+    with open(trace, encoding="latin-1") as f:
+        lines = f.readlines()
+    try:
+        if kind:
+            sys.stdout.writelines(mutate(kind, lines, images))
+            return 0
+        commits, writes = check(lines, images, concurrent)
+        print(f"{commits} commits, {writes} data writes")
+    except Bad as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
