@@ -199,15 +199,20 @@ attach_loop() {
 # detach_loop DEV FILE: and wait until it has let go of the file. Nothing, if DEV is no more, or is
 # another test's by now.
 detach_loop() {
-	local backing=/sys/block/${1##*/}/loop/backing_file tries
-	[ "$(cat "$backing" 2>/dev/null)" = "$(readlink -f "$2")" ] || return 0
+	local tries
+	_is_loop_on "$1" "$2" || return 0
 	losetup -d "$1" || return 1
 	for ((tries = 0; tries < 50; tries++)); do
-		[ "$(cat "$backing" 2>/dev/null)" = "$(readlink -f "$2")" ] || return 0
+		_is_loop_on "$1" "$2" || return 0
 		sleep 0.1
 	done
 	echo "$1 is still attached to $2"
 	return 1
+}
+
+_is_loop_on() {
+	local file
+	file=$(cat "/sys/block/${1##*/}/loop/backing_file" 2>/dev/null) && [ "$file" = "$(readlink -m "$2")" ]
 }
 
 # Space that a file takes, in bytes.

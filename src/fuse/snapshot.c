@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fuse/ops.h"
 #include "fuse/snapshot.h"
@@ -96,6 +97,23 @@ do_seek(struct mount *m, const struct job *j)
 		fuse_reply_lseek(j->req, r);
 }
 
+/*
+ * The kernel tells of a close after close(2) has returned, and later still when it is reading ahead. Who
+ * closes a file and then removes the snapshot must not be told that it is in use.
+ */
+static int
+remove_snapshot(struct mount *m, const char *name)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	int r = pool_remove_snapshot(m->pool, name);
+
+	for (int tries = 0; r == -EBUSY && tries < 25; tries++) {
+		nanosleep(&pause, NULL);
+		r = pool_remove_snapshot(m->pool, name);
+	}
+	return r;
+}
+
 static void
 do_job(struct mount *m, const struct job *j)
 {
@@ -119,7 +137,7 @@ do_job(struct mount *m, const struct job *j)
 			fuse_reply_ioctl(j->req, 0, NULL, 0);
 		break;
 	case JOB_REMOVE:
-		ops_reply(j->req, pool_remove_snapshot(m->pool, j->name));
+		ops_reply(j->req, remove_snapshot(m, j->name));
 		break;
 	case JOB_SEEK:
 		do_seek(m, j);

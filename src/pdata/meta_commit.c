@@ -105,6 +105,19 @@ meta_commit(struct thin_meta *m, struct image *data)
 }
 
 int
+meta_mark_needs_check(struct thin_meta *m)
+{
+	int r;
+
+	if (m->changed || m->broken)
+		return -EBUSY;
+	m->sb.needs_check = true;
+	superblock_to_disk(&m->sb, SUPERBLOCK_LOCATION, m->frozen_sb);
+	r = block_write_sealed(m->img, SUPERBLOCK_LOCATION, BLOCK_SUPERBLOCK, m->frozen_sb);
+	return r ? r : image_flush(m->img);
+}
+
+int
 meta_abort(struct thin_meta *m)
 {
 	struct superblock sb;

@@ -169,5 +169,10 @@ int meta_commit(struct thin_meta *m, struct image *data);
 
 /* Back to the last commit; open devices stay open, those that are gone answer -ENODATA from then on. exclusive. */
 int meta_abort(struct thin_meta *m);
+/*
+ * After meta_abort(): set needs_check on disk by the superblock alone. When flushing a superblock has failed, the disk has
+ * it or the one before it: until one of them is known to be there, no block that either uses may be written. exclusive.
+ */
+int meta_mark_needs_check(struct thin_meta *m);
 
 #endif

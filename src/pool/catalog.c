@@ -260,10 +260,8 @@ encode_block(struct pool *p, uint64_t vblock, void **data, size_t *len)
 		size_t need = (size_t)(id - first + 1) * RECORD_SIZE;
 		uint8_t *grown = realloc(*data, need);
 
-		if (!grown) {
-			free(*data);
-			return -ENOMEM;
-		}
+		if (!grown)
+			return -ENOMEM; /* what there is, the caller frees */
 		memset(grown + *len, 0, need - *len);
 		memcpy(grown + need - RECORD_SIZE, record, RECORD_SIZE);
 		*data = grown;

@@ -30,16 +30,30 @@
 
 /* --- failing --- */
 
-/* What was done since the last commit is lost: remember who has to be told. */
 static void
-mark_lost(struct pool *p)
+mark_all_lost(struct pool *p)
 {
 	struct vol *v;
 
 	RB_FOREACH(v, vol_id_tree, &p->vols)
-		if (v->record_changed_in > p->durable_txn ||
+		v->lost = true;
+}
+
+/*
+ * What was done since the last commit is lost: remember who has to be told. When the data image could not
+ * be flushed (DATA_LOST), that concerns what was written in place, too: another flush may succeed
+ * without it.
+ */
+static void
+mark_lost(struct pool *p, bool data_lost)
+{
+	struct vol *v;
+
+	RB_FOREACH(v, vol_id_tree, &p->vols)
+		if ((data_lost && v->overwritten) || v->record_changed_in > p->durable_txn ||
 		    (v->dev && dev_changed_in(v->dev) > p->durable_txn))
 			v->lost = true;
+	p->lost = true;
 }
 
 /* Back to the last commit. meta_lock exclusive. */
@@ -55,33 +69,27 @@ return_to_last_commit(struct pool *p)
 	return r;
 }
 
-/* So that nobody writes to the pool before it was looked at; may fail like all else. */
 static void
-set_needs_check(struct pool *p)
+commit_failed(struct pool *p, bool data_lost)
 {
-	int r = meta_set_needs_check(p->tm, true);
+	bool names;
+	int r;
 
-	if (!r)
-		r = meta_commit(p->tm, NULL);
-	if (r)
-		r = meta_abort(p->tm);
-	if (r)
-		pool_set_mode(p, POOL_FAIL);
-}
-
-static void
-commit_failed(struct pool *p)
-{
 	pthread_rwlock_wrlock(&p->meta_lock);
-	mark_lost(p);
-	p->lost = true;
+	names = p->names_changed_in > p->durable_txn;
+	mark_lost(p, data_lost);
 	pool_set_mode(p, POOL_READ_ONLY);
-	if (return_to_last_commit(p)) {
+	r = return_to_last_commit(p);
+	/* A sync of one volume is for all names; and volumes that were removed are back. */
+	if (names)
+		mark_all_lost(p);
+	if (r) {
 		pool_set_mode(p, POOL_FAIL);
 		msg_error("%s: the last commit cannot be read back: the pool is out of service; "
 			  "unmount it and run thin_check %s", p->meta->name, p->meta->name);
 	} else {
-		set_needs_check(p);
+		/* So that nobody writes to the pool before it was looked at; may fail like all else. */
+		meta_mark_needs_check(p->tm);
 		msg_error("%s: a commit failed; the pool is back at the commit before and "
 			  "read-only. Unmount it, mend the cause, then run 'thin_check "
 			  "--clear-needs-check-flag %s' and mount it again", p->meta->name,
@@ -121,7 +129,7 @@ freeze(struct pool *p, struct catalog_batch *batch, uint64_t *txn)
 }
 
 static int
-write_out(struct pool *p, struct catalog_batch *batch)
+write_out(struct pool *p, struct catalog_batch *batch, bool *data_lost)
 {
 	int r = catalog_write(p, batch);
 
@@ -129,6 +137,7 @@ write_out(struct pool *p, struct catalog_batch *batch)
 		return r;
 	r = image_flush(p->data);
 	if (r) {
+		*data_lost = true;
 		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
 		return r;
 	}
@@ -161,10 +170,15 @@ flush_data(struct pool *p)
 {
 	int r = image_flush(p->data);
 
-	if (r) {
-		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
-		if (p->mode < POOL_READ_ONLY)
-			commit_failed(p);
+	if (!r)
+		return 0;
+	msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
+	if (p->mode < POOL_READ_ONLY) {
+		commit_failed(p, true);
+	} else {
+		pthread_rwlock_wrlock(&p->meta_lock);
+		mark_lost(p, true);
+		pthread_rwlock_unlock(&p->meta_lock);
 	}
 	return r;
 }
@@ -173,6 +187,7 @@ static int
 commit(struct pool *p)
 {
 	struct catalog_batch batch;
+	bool data_lost = false;
 	uint64_t txn;
 	int r;
 
@@ -185,10 +200,10 @@ commit(struct pool *p)
 	r = freeze(p, &batch, &txn);
 	pthread_rwlock_unlock(&p->meta_lock);
 	if (!r)
-		r = write_out(p, &batch);
+		r = write_out(p, &batch, &data_lost);
 	catalog_batch_free(&batch);
 	if (r) {
-		commit_failed(p);
+		commit_failed(p, data_lost);
 		return r;
 	}
 	settle(p, txn);
@@ -319,7 +334,10 @@ pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
 
 	for (int attempt = 0; !r; attempt++) {
 		pthread_rwlock_wrlock(&p->meta_lock);
-		r = meta_require(p->tm, ops, frees_space);
+		/* Again: a commit may have failed meanwhile, and what is done after that never lasts. */
+		r = pool_check_writable(p);
+		if (!r)
+			r = meta_require(p->tm, ops, frees_space);
 		if (!r)
 			return 0;
 		pthread_rwlock_unlock(&p->meta_lock);

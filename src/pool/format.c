@@ -14,7 +14,7 @@
 #include "io/image.h"
 #include "pdata/format.h"
 #include "pdata/thin_meta.h"
-#include "pool/pool.h"
+#include "pool/pool_internal.h"
 #include "util/msg.h"
 
 #define MIN_BLOCK_BYTES ((uint64_t)DATA_BLOCK_MIN_SECTORS * SECTOR_SIZE)
@@ -27,6 +27,9 @@
 #define METADATA_BYTES_PER_BLOCK 48U
 #define METADATA_BYTES_MIN (2ULL << 20)
 #define METADATA_BYTES_MAX (METADATA_BLOCKS_MAX * METADATA_BLOCK_SIZE)
+
+/* With less, the room that is kept so that volumes can always be removed is all there is. */
+#define METADATA_BYTES_LEAST (96ULL * METADATA_BLOCK_SIZE)
 
 struct target {
 	const char *path;
@@ -139,6 +142,22 @@ refuse_if_used(struct target *t)
 	return -EEXIST;
 }
 
+int
+format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_blocks)
+{
+	uint64_t size;
+	int r = image_get_size(meta, &size);
+
+	if (r)
+		return r;
+	if (size < METADATA_BYTES_LEAST) {
+		msg_error("%s: %" PRIu64 " bytes are too small for a pool's metadata; make it "
+			  "%llu or more", meta->name, size, METADATA_BYTES_MIN);
+		return -EINVAL;
+	}
+	return meta_format(meta, (uint32_t)(block_bytes / SECTOR_SIZE), nr_data_blocks);
+}
+
 static int
 format_targets(struct target *data, struct target *meta, const struct pool_format_options *o)
 {
@@ -169,7 +188,7 @@ format_targets(struct target *data, struct target *meta, const struct pool_forma
 	if (!r)
 		r = image_flush(meta->img);
 	if (!r)
-		r = meta_format(meta->img, (uint32_t)(block / SECTOR_SIZE), data->size / block);
+		r = format_metadata(meta->img, block, data->size / block);
 	return r;
 }
 

@@ -15,7 +15,7 @@
 #include "pool/pool_internal.h"
 #include "util/msg.h"
 
-#define DEFAULT_BLOCK_SECTORS 128U
+#define DEFAULT_BLOCK_BYTES 65536U
 
 int64_t
 now_ns(void)
@@ -207,13 +207,12 @@ format_if_zero(struct pool *p)
 	r = image_get_size(p->data, &size);
 	if (r)
 		return r;
-	if (size < DEFAULT_BLOCK_SECTORS * SECTOR_SIZE) {
+	if (size < DEFAULT_BLOCK_BYTES) {
 		msg_error("%s: too small for a data image; make it larger, as with "
 			  "'truncate -s 10G'", p->data->name);
 		return -EINVAL;
 	}
-	return meta_format(p->meta, DEFAULT_BLOCK_SECTORS,
-			   size / (DEFAULT_BLOCK_SECTORS * SECTOR_SIZE));
+	return format_metadata(p->meta, DEFAULT_BLOCK_BYTES, size / DEFAULT_BLOCK_BYTES);
 }
 
 static int

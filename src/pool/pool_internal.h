@@ -47,6 +47,7 @@ struct vol {
 	uint64_t opens;
 	struct thin_dev *dev; /* opened when first needed */
 	bool lost; /* an abort took changes away that nobody was told of yet */
+	atomic_bool overwritten; /* in place, since the pool was opened; set before it is */
 	uint64_t goal; /* where the next new data block should be */
 
 	_Atomic uint64_t size; /* changes under meta_lock */
@@ -185,6 +186,11 @@ void pool_set_mode(struct pool *p, enum pool_mode mode);
 /* Out of space is over when some is free again: S 12. meta_lock exclusive. */
 void pool_update_mode(struct pool *p);
 
+/* --- format.c --- */
+
+/* Write an empty pool's metadata. -EINVAL, with a message: sizes that cannot be. */
+int format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_blocks);
+
 /* --- commit.c --- */
 
 /*
@@ -228,6 +234,14 @@ int vol_lock_shared(struct vol *v);
 int vol_record_changed(struct vol *v);
 uint64_t vol_block(const struct vol *v, uint64_t offset);
 void vol_wrote(struct vol *v); /* set mtime */
+
+/* Before data are overwritten in place. Not stored anew each time: writers share the line. */
+static inline void
+vol_will_overwrite(struct vol *v)
+{
+	if (!v->overwritten)
+		v->overwritten = true;
+}
 
 /* --- vol_io.c --- */
 

@@ -300,6 +300,7 @@ write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t
 	if (flags & PROVISION_ALLOCATE)
 		return 0;
 	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
+	vol_will_overwrite(v);
 	r = buf ? image_write(p->data, buf, end - begin, place)
 		: image_zero(p->data, place, end - begin);
 	if (!r && !(flags & PROVISION_KEEP_SIZE))

@@ -140,6 +140,7 @@ overwrite_piece(struct vol *v, const uint8_t *buf, uint64_t len, uint64_t offset
 	if (offset + len <= v->size)
 		r = map_piece(v, offset, len, runs, &nr);
 	if (!r && in_place(runs, nr)) {
+		vol_will_overwrite(v);
 		for (unsigned i = 0; i < nr && !r; i++) {
 			uint64_t place;
 			uint64_t n = clip_run(v, &runs[i], offset + done, offset + len, &place);

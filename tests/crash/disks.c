@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <config.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,14 @@ observe(void *arg, const struct image_event *event)
 
 /* --- what the pool sees --- */
 
+static bool
+is_dead(struct disks *d)
+{
+	if (d->dies_in && !--d->dies_in)
+		d->dead = true;
+	return d->dead;
+}
+
 static int
 front_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
@@ -69,7 +78,7 @@ static int
 front_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	struct front_image *f = to_front(img);
-	int r = image_writev(below(img), iov, nr_iov, offset);
+	int r = is_dead(f->disks) ? -EIO : image_writev(below(img), iov, nr_iov, offset);
 
 	if (f->nr == META_DISK) {
 		f->disks->superblock_last = offset == 0;
@@ -95,6 +104,8 @@ front_flush(struct image *img)
 	struct front_image *f = to_front(img);
 	struct disks *d = f->disks;
 
+	if (is_dead(d))
+		return -EIO;
 	if (f->nr == DATA_DISK && d->mutant == FLUSH_DATA_LATE) {
 		d->late = true;
 		return 0;
@@ -107,13 +118,13 @@ front_flush(struct image *img)
 static int
 front_punch(struct image *img, uint64_t offset, uint64_t len)
 {
-	return image_punch(below(img), offset, len);
+	return is_dead(to_front(img)->disks) ? -EIO : image_punch(below(img), offset, len);
 }
 
 static int
 front_discard(struct image *img, uint64_t offset, uint64_t len)
 {
-	return image_discard(below(img), offset, len);
+	return is_dead(to_front(img)->disks) ? -EIO : image_discard(below(img), offset, len);
 }
 
 static int

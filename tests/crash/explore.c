@@ -4,8 +4,11 @@
  * then, and see whether each state is one that was promised.
  *
  * A seed is a few rounds: each begins with one of the states that the round before was left in by a cut.
- * THINFS_TEST_SEED: the first seed. THINFS_CRASH_SEEDS: how many. THINFS_CRASH_STATES: distinct
- * states, of all seeds. THINFS_CRASH_MUTANTS=no: leave them out. THINFS_TEST_VERBOSE: say what is done.
+ * Then the same with pools that are wrong (mutants), which must be found out.
+ *
+ * THINFS_CRASH_ALL: as 'make check-crash' has it: more of everything. THINFS_TEST_SEED: the first seed.
+ * THINFS_CRASH_SEEDS: how many. THINFS_CRASH_STATES: distinct states, of all seeds. THINFS_CRASH_MUTANTS:
+ * how many mutants. THINFS_TEST_VERBOSE: say what is done.
  */
 #include <config.h>
 
@@ -13,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "crash/check.h"
@@ -29,6 +33,7 @@
 #define OPS 100U
 #define FAILURES_TOLD 5U
 #define MAX_STALE 8U
+#define MUTANT_LIVES 3 /* exit status */
 #define HANG_SECONDS 1800U
 
 struct explorer {
@@ -151,7 +156,7 @@ run_workload(struct explorer *x, struct disks *d, struct oracle *o)
 		workload_op(&w);
 	if (w.errors)
 		printf("# seed %" PRIu64 ": %u operations failed\n", x->seed, w.errors);
-	if (!oracle_check(o, w.pool, d->nr_log, true)) {
+	if (!oracle_check(o, w.pool, d->nr_log, !w.killed)) {
 		x->nr_failures++;
 		if (!x->stop_at_failure)
 			printf("# FAILED: THINFS_TEST_SEED=%" PRIu64 ", round %u, without a cut: %s\n",
@@ -183,8 +188,8 @@ explore_round(struct explorer *x)
 {
 	uint64_t left = x->max_states / ROUNDS;
 	const uint8_t *bytes[NR_DISKS] = {x->bytes[0], x->bytes[1]};
+	struct oracle o = {0};
 	struct disks d;
-	struct oracle o;
 	struct cut c;
 	size_t stride;
 
@@ -274,8 +279,9 @@ options(void)
 static bool
 explore(uint64_t seed)
 {
-	uint64_t nr_seeds = setting("THINFS_CRASH_SEEDS", 2);
-	uint64_t states = setting("THINFS_CRASH_STATES", 3000);
+	bool much = getenv("THINFS_CRASH_ALL");
+	uint64_t nr_seeds = setting("THINFS_CRASH_SEEDS", much ? 8 : 2);
+	uint64_t states = setting("THINFS_CRASH_STATES", much ? 24000 : 2000);
 	struct explorer x = {.options = options(), .max_states = states / nr_seeds, .audit_every = 60};
 
 	for (uint64_t i = 0; i < nr_seeds; i++) {
@@ -303,9 +309,12 @@ static const struct mutant {
 	{.name = "metadata blocks freed in a transaction are used in it", .reuse_metadata = true},
 };
 
-/* Whether the exploration notices, within a few seeds. */
+#define NR_MUTANTS (sizeof(mutants) / sizeof(mutants[0]))
+#define NR_QUICK 4U /* the first ones are soon found */
+
+/* Whether the exploration notices, within a few seeds. For a process of its own, as it may crash. */
 static bool
-catches(const struct mutant *m, uint64_t seed)
+notices(const struct mutant *m, uint64_t seed)
 {
 	struct explorer x = {
 		.options = options(), .flush = m->flush, .stop_at_failure = true, .max_states = 6000};
@@ -313,33 +322,53 @@ catches(const struct mutant *m, uint64_t seed)
 	x.options.skip_block_zeroing = m->no_zeroing;
 	mutant_reuse_data = m->reuse_data;
 	mutant_reuse_metadata = m->reuse_metadata;
-	for (unsigned i = 0; i < 5 && !x.nr_failures; i++)
+	for (unsigned i = 0; i < 10 && !x.nr_failures; i++)
 		explore_seed(&x, seed + i);
-	mutant_reuse_data = mutant_reuse_metadata = false;
-	printf("# %s: found after %" PRIu64 " states\n", m->name, x.nr_states);
+	if (x.nr_failures)
+		printf("# %s: found after %" PRIu64 " states\n", m->name, x.nr_states);
 	u64map_clear(&x.seen);
 	u64map_clear(&x.judged);
 	return x.nr_failures;
+}
+
+static bool
+catches(const struct mutant *m, uint64_t seed)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		bool noticed = notices(m, seed);
+
+		fflush(stdout);
+		_exit(noticed ? 0 : MUTANT_LIVES);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return false;
+	if (WIFSIGNALED(status))
+		printf("# %s: ended by signal %d\n", m->name, WTERMSIG(status));
+	return !WIFEXITED(status) || WEXITSTATUS(status) != MUTANT_LIVES;
 }
 
 int
 main(void)
 {
 	uint64_t seed = setting("THINFS_TEST_SEED", (uint64_t)getpid() * 1000);
-	const char *with = getenv("THINFS_CRASH_MUTANTS");
-	unsigned nr = with && !strcmp(with, "no") ? 0 : sizeof(mutants) / sizeof(mutants[0]);
+	uint64_t nr = setting("THINFS_CRASH_MUTANTS", getenv("THINFS_CRASH_ALL") ? NR_MUTANTS : NR_QUICK);
 	bool good, all = true;
 
+	if (nr > NR_MUTANTS)
+		nr = NR_MUTANTS;
 	alarm(HANG_SECONDS);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	check_mute();
 	if (!getenv("TMPDIR") && !access("/dev/shm", W_OK))
 		setenv("TMPDIR", "/dev/shm", 1);
-	printf("1..%u\n# THINFS_TEST_SEED=%" PRIu64 "\n", nr + 1, seed);
+	printf("1..%" PRIu64 "\n# THINFS_TEST_SEED=%" PRIu64 "\n", nr + 1, seed);
 	good = explore(seed);
 	printf("%sok - every state after a power cut is one that was promised\n", good ? "" : "not ");
 	all &= good;
-	for (unsigned i = 0; i < nr; i++) {
+	for (uint64_t i = 0; i < nr; i++) {
 		good = catches(&mutants[i], seed);
 		printf("%sok - noticed: %s\n", good ? "" : "not ", mutants[i].name);
 		all &= good;

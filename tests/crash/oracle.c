@@ -37,24 +37,30 @@ problem(struct oracle *o, const char *format, ...)
 static struct volume *
 find_volume(struct oracle *o, uint32_t id)
 {
-	for (size_t i = 0; i < o->nr_volumes; i++)
+	for (size_t i = o->nr_volumes; i--;)
 		if (o->volumes[i]->id == id)
 			return o->volumes[i];
 	return NULL;
 }
 
 static struct volume *
-get_volume(struct oracle *o, uint32_t id)
+new_volume(struct oracle *o, uint32_t id)
 {
-	struct volume *v = find_volume(o, id);
+	struct volume *v = must(calloc(1, sizeof(*v)));
 
-	if (v)
-		return v;
-	v = must(calloc(1, sizeof(*v)));
 	v->id = id;
 	o->volumes = must(realloc(o->volumes, (o->nr_volumes + 1) * sizeof(struct volume *)));
 	o->volumes[o->nr_volumes++] = v;
 	return v;
+}
+
+/* The one that has the number now. */
+static struct volume *
+get_volume(struct oracle *o, uint32_t id)
+{
+	struct volume *v = find_volume(o, id);
+
+	return v ? v : new_volume(o, id);
 }
 
 static const uint8_t *
@@ -106,10 +112,17 @@ oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin)
 {
 	struct volume *snap = get_volume(o, id), *vol = get_volume(o, origin);
 
-	for (unsigned i = 0; i < ORACLE_SECTORS; i++)
-		if (vol->sectors[i].nr)
-			memcpy(add_value(o, &snap->sectors[i], true), last_value(&vol->sectors[i]),
+	for (unsigned i = 0; i < ORACLE_SECTORS; i++) {
+		const struct history *h = &vol->sectors[i];
+		uint32_t first = h->nr;
+
+		/* What is not sure there is not sure here. */
+		while (first && !h->v[first - 1]->sure)
+			first--;
+		for (uint32_t j = first ? first - 1 : 0; j < h->nr; j++)
+			memcpy(add_value(o, &snap->sectors[i], h->v[j]->sure), h->v[j]->bytes,
 			       ORACLE_SECTOR);
+	}
 }
 
 /* --- names --- */
@@ -197,19 +210,74 @@ oracle_now(const struct oracle *o)
 	return &o->versions[o->nr_versions - 1];
 }
 
+static bool
+has_id(const struct version *v, uint32_t id)
+{
+	for (unsigned i = 0; i < v->nr; i++)
+		if (v->v[i].id == id)
+			return true;
+	return false;
+}
+
+static void
+find_contents(struct oracle *o, struct version *v, bool born)
+{
+	for (unsigned i = 0; i < v->nr; i++) {
+		struct entry *e = &v->v[i];
+
+		if (e->id == ORACLE_DIR)
+			continue;
+		if (born && o->nr_versions && !has_id(oracle_now(o), e->id))
+			e->vol = new_volume(o, e->id);
+		else
+			e->vol = get_volume(o, e->id);
+	}
+}
+
 const struct version *
-oracle_look(struct oracle *o, struct pool *p)
+oracle_look(struct oracle *o, struct pool *p, bool born)
 {
 	struct version v = list_pool(p);
 
 	v.op = o->nr_ops;
+	v.data = o->reverted ? 0 : v.op;
 	if (o->nr_versions && same_version(&v, oracle_now(o))) {
 		free(v.v);
 		return oracle_now(o);
 	}
+	find_contents(o, &v, born);
 	o->versions = must(realloc(o->versions, (o->nr_versions + 1) * sizeof(*o->versions)));
 	o->versions[o->nr_versions++] = v;
 	return oracle_now(o);
+}
+
+void
+oracle_reverted(struct oracle *o)
+{
+	o->reverted = true;
+}
+
+static void
+make_unsure(struct history *h, uint32_t op)
+{
+	for (uint32_t i = h->nr; i-- && h->v[i]->op > op;)
+		h->v[i]->sure = false;
+}
+
+void
+oracle_killed(struct oracle *o, struct pool *p)
+{
+	uint32_t durable = 0;
+
+	for (size_t i = 0; i < o->nr_syncs; i++)
+		if (o->syncs[i].id == ORACLE_DIR && o->syncs[i].op > durable)
+			durable = o->syncs[i].op;
+	for (size_t i = 0; i < o->nr_volumes; i++)
+		for (unsigned j = 0; j < ORACLE_SECTORS; j++)
+			make_unsure(&o->volumes[i]->sectors[j], durable);
+	o->reverted = true;
+	oracle_look(o, p, false);
+	o->reverted = false;
 }
 
 /* --- operations --- */
@@ -254,7 +322,7 @@ oracle_init(struct oracle *o, struct pool *p)
 
 	memset(o, 0, sizeof(*o));
 	o->begins = must(calloc(1, sizeof(*o->begins)));
-	v = oracle_look(o, p);
+	v = oracle_look(o, p, false);
 	oracle_synced(o, 0, ORACLE_DIR);
 	for (unsigned i = 0; i < v->nr; i++) {
 		if (v->v[i].id == ORACLE_DIR)
@@ -352,21 +420,21 @@ static bool
 check_volume(struct oracle *o, struct pool *p, const struct entry *e, uint32_t low, size_t at)
 {
 	static uint8_t buf[ORACLE_BYTES];
-	static const struct history none;
-	const struct volume *v = find_volume(o, e->id);
 
 	if (!read_entry(o, p, e, buf))
 		return false;
 	for (uint64_t i = 0; i < e->size && i < ORACLE_BYTES; i += ORACLE_SECTOR) {
-		const struct history *h = v ? &v->sectors[i / ORACLE_SECTOR] : &none;
+		const struct history *h = &e->vol->sectors[i / ORACLE_SECTOR];
 		size_t len = e->size - i < ORACLE_SECTOR ? e->size - i : ORACLE_SECTOR;
 
 		if (!memcmp(last_value(h), buf + i, len) && (!h->nr || o->begins[h->v[h->nr - 1]->op] <= at))
 			continue;
 		if (!is_allowed(o, h, low, at, buf + i, len))
 			return problem(o, "'%s/%s' (device %u, %llu bytes) at %llu, durable to operation "
-				       "%u: %s", e->dir, e->name, e->id, (unsigned long long)e->size,
-				       (unsigned long long)i, low, describe(o, e, buf + i, i));
+				       "%u: %s%s", e->dir, e->name, e->id,
+				       (unsigned long long)e->size, (unsigned long long)i, low,
+				       describe(o, e, buf + i, i),
+				       memcmp(last_value(h), buf + i, 16) ? "" : ", further on");
 	}
 	return true;
 }
@@ -455,16 +523,16 @@ oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
 	const struct version *v = match(o, &found, at);
 	bool good = v != NULL;
 
-	for (unsigned i = 0; good && i < found.nr; i++) {
-		uint32_t low = synced_op(o, found.v[i].id, at);
+	for (unsigned i = 0; good && i < v->nr; i++) {
+		uint32_t low = synced_op(o, v->v[i].id, at);
 
-		if (found.v[i].id == ORACLE_DIR)
+		if (v->v[i].id == ORACLE_DIR)
 			continue;
-		if (low < v->op)
-			low = v->op;
+		if (low < v->data)
+			low = v->data;
 		if (live)
 			low = o->nr_ops;
-		good = check_volume(o, p, &found.v[i], low, at);
+		good = check_volume(o, p, &v->v[i], low, at);
 	}
 	free(found.v);
 	return good;

@@ -12,7 +12,8 @@
  * if that is later - data come before the metadata of the same commit -, or one that was written after it.
  * What was never written is zero. A snapshot's values are its origin's at its instant.
  *
- * An operation that failed may have happened, in any part: its values are not sure.
+ * An operation that failed may have happened, in any part: its values are not sure. When a sync has
+ * failed, the pool goes back to its last commit, and no version after it says anything of data.
  */
 #ifndef THINFS_TESTS_CRASH_ORACLE_H
 #define THINFS_TESTS_CRASH_ORACLE_H
@@ -29,15 +30,19 @@
 #define ORACLE_NAME 40U
 #define ORACLE_DIR UINT32_MAX /* id of an entry that stands for a snapshot's directory */
 
+struct volume;
+
 struct entry {
 	uint32_t id, parent;
 	bool read_only;
 	uint64_t size;
+	struct volume *vol; /* its contents; not in what is found after a cut */
 	char dir[ORACLE_NAME], name[ORACLE_NAME];
 };
 
 struct version {
 	uint32_t op; /* the operation that made it */
+	uint32_t data; /* the operation up to which data are there with it */
 	struct entry *v; /* in the pool's order */
 	unsigned nr;
 };
@@ -73,6 +78,7 @@ struct oracle {
 	size_t nr_volumes;
 	struct sync *syncs;
 	size_t nr_syncs;
+	bool reverted;
 	char problem[512]; /* what oracle_check() found */
 };
 
@@ -86,8 +92,15 @@ void oracle_begin(struct oracle *o, size_t events);
 void oracle_write(struct oracle *o, uint32_t id, const uint8_t *buf, uint64_t len, uint64_t offset,
 		  bool sure);
 void oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin);
-/* Take over names and sizes from the pool. The new version, or the last one if nothing changed. */
-const struct version *oracle_look(struct oracle *o, struct pool *p);
+/*
+ * Take over names and sizes from the pool: the new version, or the last one if nothing changed. BORN:
+ * devices that were not there are new, even with the number of one that was before.
+ */
+const struct version *oracle_look(struct oracle *o, struct pool *p, bool born);
+/* The pool may have gone back to its last commit: versions that it comes to now have older data. */
+void oracle_reverted(struct oracle *o);
+/* The process that had the pool was killed, and it was opened again: what was not durable may be lost. */
+void oracle_killed(struct oracle *o, struct pool *p);
 /* A sync has succeeded: of all that was done before the operation that is under way. */
 void oracle_synced(struct oracle *o, size_t events, uint32_t id);
 

@@ -39,17 +39,25 @@ trace(struct workload *w, const char *format, ...)
 	printf("\n");
 }
 
-/* The result of an operation, which has ended; whether it was good. */
+/* An operation has ended with result R, and devices may be BORN; whether it was good. */
 static bool
-ended(struct workload *w, int r)
+ended_with(struct workload *w, int r, bool born)
 {
 	disks_settle(w->disks);
-	oracle_look(w->oracle, w->pool);
+	if (r || pool_get_mode(w->pool) != POOL_WRITE)
+		oracle_reverted(w->oracle);
+	oracle_look(w->oracle, w->pool, born);
 	if (!r)
 		return true;
 	w->errors++;
 	trace(w, "failed: %s", strerror(-r));
 	return false;
+}
+
+static bool
+ended(struct workload *w, int r)
+{
+	return ended_with(w, r, false);
 }
 
 /* --- choosing --- */
@@ -217,7 +225,7 @@ op_create(struct workload *w)
 	r = pool_create(w->pool, pool_top(w->pool), name, &caller, &vol);
 	if (!r)
 		vol_put(vol);
-	ended(w, r);
+	ended_with(w, r, true);
 }
 
 static struct voldir *
@@ -359,7 +367,7 @@ op_snapshot(struct workload *w)
 		snprintf(name, sizeof(name), "s%u", w->next_name++);
 	trace(w, "snapshot %s", name);
 	r = pool_snapshot(w->pool, name, &caller);
-	if (!ended(w, r))
+	if (!ended_with(w, r, true))
 		return;
 	v = oracle_now(w->oracle);
 	for (unsigned i = 0; i < v->nr; i++)
@@ -369,6 +377,17 @@ op_snapshot(struct workload *w)
 
 /* --- making it durable --- */
 
+static void
+synced(struct workload *w, int r, uint32_t id)
+{
+	disks_settle(w->disks);
+	if (!r)
+		oracle_synced(w->oracle, w->disks->nr_log, id);
+	else
+		w->sync_errors++;
+	ended(w, r);
+}
+
 int
 workload_sync_all(struct workload *w)
 {
@@ -376,10 +395,7 @@ workload_sync_all(struct workload *w)
 
 	trace(w, "sync");
 	r = pool_sync_wait(w->pool, NULL);
-	disks_settle(w->disks);
-	if (!r)
-		oracle_synced(w->oracle, w->disks->nr_log, ORACLE_DIR);
-	ended(w, r);
+	synced(w, r, ORACLE_DIR);
 	return r;
 }
 
@@ -397,10 +413,7 @@ op_sync_one(struct workload *w)
 	r = vol ? pool_sync_wait(w->pool, vol) : -ENOENT;
 	if (vol)
 		vol_put(vol);
-	disks_settle(w->disks);
-	if (!r)
-		oracle_synced(w->oracle, w->disks->nr_log, e.id);
-	ended(w, r);
+	synced(w, r, e.id);
 }
 
 static void
@@ -421,7 +434,7 @@ op_remount(struct workload *w)
 {
 	int r;
 
-	if (w->may_fail)
+	if (w->may_fail && !w->killed)
 		return;
 	trace(w, "remount");
 	release(w);
@@ -431,6 +444,28 @@ op_remount(struct workload *w)
 		abort();
 	oracle_synced(w->oracle, w->disks->nr_log, ORACLE_DIR);
 	ended(w, r);
+}
+
+/* The process ends within a commit and another one opens the pool: what the cache has is still there. */
+static void
+op_kill(struct workload *w)
+{
+	if (w->may_fail && !w->killed)
+		return;
+	trace(w, "kill");
+	w->disks->dies_in = 1 + (unsigned)below(w, 12);
+	if (!pool_sync_wait(w->pool, NULL))
+		oracle_synced(w->oracle, w->disks->nr_log, ORACLE_DIR);
+	w->disks->dies_in = 0;
+	w->disks->dead = true;
+	release(w);
+	pool_close(w->pool);
+	w->disks->dead = false;
+	if (open_pool(w))
+		abort();
+	oracle_killed(w->oracle, w->pool);
+	/* What parts of sectors hold is not known from now on. */
+	w->may_fail = w->killed = true;
 }
 
 bool
@@ -443,7 +478,8 @@ workload_start(struct workload *w, struct disks *d, struct oracle *o, uint64_t s
 	w->next_name = (unsigned)below(w, 1000) * 1000;
 	if (open_pool(w))
 		return false;
-	oracle_init(o, w->pool);
+	if (!o->nr_versions)
+		oracle_init(o, w->pool);
 	return true;
 }
 
@@ -456,9 +492,9 @@ workload_op(struct workload *w)
 	} ops[] = {
 		{op_write, 40}, {op_truncate, 8}, {op_zero, 9}, {op_create, 6}, {op_unlink, 4},
 		{op_rename, 5}, {op_chmod, 6}, {op_snapshot, 7}, {op_remove_snapshot, 3},
-		{op_sync_one, 12}, {op_sync_all, 6}, {op_remount, 1},
+		{op_sync_one, 12}, {op_sync_all, 6}, {op_remount, 1}, {op_kill, 1},
 	};
-	unsigned at = (unsigned)below(w, 107);
+	unsigned at = (unsigned)below(w, 108);
 
 	oracle_begin(w->oracle, w->disks->nr_log);
 	if (!count(w, ANY_WRITABLE)) {

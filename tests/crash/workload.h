@@ -16,14 +16,16 @@ struct workload {
 	struct pool_options options;
 	struct random_source rs;
 	bool may_fail; /* operations may fail; only whole sectors are written */
+	bool killed; /* for that reason only */
 	uint64_t tag; /* of the last write: no two write the same bytes */
 	unsigned next_name;
 	struct vol *held; /* open, maybe deleted */
 	unsigned errors; /* of operations */
+	unsigned sync_errors; /* of those, syncs */
 	bool trace;
 };
 
-/* Open the pool over the disks, and let the oracle see it. Whether that went well. */
+/* Open the pool over the disks, and let the oracle see it if it is all zeros. Whether that went well. */
 bool workload_start(struct workload *w, struct disks *d, struct oracle *o, uint64_t seed,
 		    const struct pool_options *options);
 void workload_op(struct workload *w);

@@ -35,7 +35,7 @@ open_scratch(void)
 
 /* Run ARGV with its output in TEXT: its exit status, COMMAND_NOT_FOUND, or -1. */
 static int
-run(char *const argv[], char *text)
+run(const char *const argv[], char *text)
 {
 	posix_spawn_file_actions_t actions;
 	int fd = open_scratch(), status = -1;
@@ -49,7 +49,7 @@ run(char *const argv[], char *text)
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, fd, STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, fd, STDERR_FILENO);
-	r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	r = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	if (!r && waitpid(pid, &status, 0) == pid) {
 		n = pread(fd, text, OUTPUT_MAX - 1, 0);
@@ -78,7 +78,7 @@ audit_py(const char *path, unsigned wish, char *text)
 {
 	const char *top = getenv("top_srcdir");
 	char script[4096];
-	char *const argv[] = {"python3", script, "--no-mappings", "--compact", (char *)path, NULL};
+	const char *const argv[] = {"python3", script, "--no-mappings", "--compact", path, NULL};
 	int status;
 
 	snprintf(script, sizeof(script), "%s/tests/tools/dm-thin-audit.py", top ? top : ".");
@@ -94,8 +94,8 @@ audit_py(const char *path, unsigned wish, char *text)
 static bool
 thin_check(const char *path, char *text)
 {
-	char *const argv[] = {"thin_check", (char *)path, NULL};
-	char *const sbin[] = {"/usr/sbin/thin_check", (char *)path, NULL};
+	const char *const argv[] = {"thin_check", path, NULL};
+	const char *const sbin[] = {"/usr/sbin/thin_check", path, NULL};
 	int status = run(argv, text);
 
 	if (status == COMMAND_NOT_FOUND)

@@ -270,6 +270,52 @@ compare_all(struct property *t)
 		compare_vol(t, t->m.now.vols[i]);
 }
 
+static void
+check_zeros(struct property *t, const struct model_vol *v, uint64_t from, uint64_t to)
+{
+	if (to > MODEL_BYTES)
+		to = MODEL_BYTES;
+	if (from >= to)
+		return;
+	model_read(v, t->buf, to - from, from);
+	if (t->buf[0] || memcmp(t->buf, t->buf + 1, to - from - 1))
+		fail(t, "there is data in the hole from %llu to %llu", (unsigned long long)from,
+		     (unsigned long long)to);
+}
+
+static bool
+block_touched(const struct property *t, const struct model_vol *v, uint64_t at)
+{
+	uint64_t first = at / PAGE_SIZE / t->config.block_pages * t->config.block_pages;
+	bool touched = false;
+
+	for (uint64_t i = first; i < first + t->config.block_pages && i < MODEL_PAGES; i++)
+		touched |= v->touched[i];
+	return touched;
+}
+
+void
+compare_seek(struct property *t, const struct model_vol *v, uint64_t at)
+{
+	struct vol *vol = lookup(t, v);
+	off_t data = vol_seek(vol, (off_t)at, SEEK_DATA);
+	off_t hole = vol_seek(vol, (off_t)at, SEEK_HOLE);
+	off_t end = vol_seek(vol, (off_t)v->size, SEEK_DATA);
+
+	vol_put(vol);
+	if (end != -ENXIO)
+		fail(t, "data at the end");
+	if (data == -ENXIO)
+		data = (off_t)v->size;
+	if (data < (off_t)at || data > (off_t)v->size || hole < (off_t)at || hole > (off_t)v->size ||
+	    (data == (off_t)at) == (hole == (off_t)at))
+		fail(t, "data at %lld, hole at %lld", (long long)data, (long long)hole);
+	check_zeros(t, v, at, (uint64_t)data);
+	for (uint64_t i = at; v->name[0] && i < (uint64_t)hole; i += PAGE_SIZE)
+		if (!block_touched(t, v, i))
+			fail(t, "data at %llu, where nothing was written", (unsigned long long)i);
+}
+
 /* Make the model's content of V what BUF says. */
 static void
 take_content(struct property *t, struct model_vol *v, const uint8_t *buf, uint64_t len)

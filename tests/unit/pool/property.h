@@ -71,6 +71,8 @@ void note_commits(struct property *t);
 /* The same names, and for each volume the same bytes. */
 void compare_all(struct property *t);
 void compare_vol(struct property *t, const struct model_vol *v);
+/* Where AT, the next data and the next hole are. */
+void compare_seek(struct property *t, const struct model_vol *v, uint64_t at);
 /* After an operation on V that failed for lack of space: take what is there, if each sector is as BEFORE or as now. */
 void adopt_partial(struct property *t, struct model_vol *v, const struct model_vol *before);
 void property_audit(struct property *t);

@@ -5,7 +5,6 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "unit/pool/property.h"
 
@@ -274,48 +273,17 @@ op_fallocate(struct property *t)
 }
 
 static void
-check_zeros(struct property *t, const struct model_vol *v, uint64_t from, uint64_t to)
-{
-	if (to > MODEL_BYTES)
-		to = MODEL_BYTES;
-	if (from >= to)
-		return;
-	model_read(v, t->buf, to - from, from);
-	if (t->buf[0] || memcmp(t->buf, t->buf + 1, to - from - 1))
-		fail(t, "there is data in the hole from %llu to %llu", (ull)from, (ull)to);
-}
-
-static void
 op_seek(struct property *t)
 {
 	struct model_vol *v = some_vol(t);
-	uint64_t block = (uint64_t)t->config.block_pages * PAGE_SIZE, at, len;
-	off_t data, hole;
-	struct vol *vol;
+	uint64_t at, len;
 
 	if (!v || !v->size)
 		return;
 	some_range(t, v, &at, &len);
 	at %= v->size;
 	doing(t, "seek %u '%s/%s' %llu of %llu", v->id, v->snapshot, v->name, (ull)at, (ull)v->size);
-	vol = lookup(t, v);
-	data = vol_seek(vol, (off_t)at, SEEK_DATA);
-	hole = vol_seek(vol, (off_t)at, SEEK_HOLE);
-	if (vol_seek(vol, (off_t)v->size, SEEK_DATA) != -ENXIO)
-		fail(t, "data at the end");
-	vol_put(vol);
-	if (data == -ENXIO)
-		data = (off_t)v->size;
-	if (data < (off_t)at || data > (off_t)v->size || hole < (off_t)at || hole > (off_t)v->size)
-		fail(t, "data at %lld, hole at %lld", (long long)data, (long long)hole);
-	if ((data == (off_t)at) == (hole == (off_t)at))
-		fail(t, "data at %lld and hole at %lld, too", (long long)data, (long long)hole);
-	check_zeros(t, v, at, (uint64_t)data);
-	for (uint64_t i = at; i < (uint64_t)hole; i += block)
-		if (i >= MODEL_BYTES || !v->touched[i / PAGE_SIZE / t->config.block_pages *
-						    t->config.block_pages])
-			if (model_touched(v, t->config.block_pages) == 0)
-				fail(t, "data at %llu, where nothing was written", (ull)i);
+	compare_seek(t, v, at);
 }
 
 /* --- names --- */

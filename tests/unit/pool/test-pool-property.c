@@ -131,6 +131,21 @@ Test(pool_property, a_full_pool_fails_without_harm)
 	run(&config, 2);
 }
 
+Test(pool_property, full_metadata_fail_without_harm)
+{
+	static const struct property_config config = {
+		.test = "full_metadata_fail_without_harm",
+		.nr_ops = 8000,
+		.block_pages = 1,
+		.data_blocks = 1200,
+		.meta_blocks = 100,
+		.may_fill = true,
+		.commits = 50,
+	};
+
+	run(&config, 1);
+}
+
 Test(pool_property, long_transactions_agree_with_a_model)
 {
 	static const struct property_config config = {
