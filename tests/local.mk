@@ -107,14 +107,14 @@ CRASH_FILES = \
 	tests/crash/workload.h \
 	$(AUDIT_FILES)
 
-# The linker puts a function of mutant.c in the place of sm_dec(), to be wrong when it is told to.
+# The linker puts functions of mutant.c in the place of two of ours, to be wrong when they are told to.
 tests_crash_explore_t_SOURCES = \
 	tests/crash/explore.c \
 	tests/crash/mutant.c \
 	tests/crash/mutant.h \
 	$(CRASH_FILES)
 tests_crash_explore_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
-tests_crash_explore_t_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sm_dec
+tests_crash_explore_t_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sm_dec,--wrap=meta_confirm
 tests_crash_sweep_t_SOURCES = tests/crash/sweep.c $(CRASH_FILES)
 tests_crash_sweep_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 

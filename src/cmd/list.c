@@ -7,8 +7,10 @@
 #include <time.h>
 
 #include "cmd/common.h"
-#include "cmd/target.h"
+#include "cmd/report.h"
 #include "util/size.h"
+
+#define PATH_BYTES 4096U /* more than two names, each byte of them quoted */
 
 static const char help[] =
 	"Usage: thinfs list [--json] TARGET\n"
@@ -21,6 +23,30 @@ static const char help[] =
 	"\n"
 	"PATH is relative to the mount. MAPPED is what the volume has of the pool, shared\n"
 	"with others or not. PARENT is the id of the one it was made from.\n";
+
+/* A path for a line of text: what would not print, or could do things to a terminal, as \\ooo. */
+static char *
+quote(const char *path, char *buf, size_t len)
+{
+	size_t n = 0;
+
+	for (const char *c = path; *c && n + 5 < len; c++) {
+		unsigned char b = (unsigned char)*c;
+
+		if (b < ' ' || b == 0x7F || b == '\\')
+			n += (size_t)snprintf(buf + n, len - n, "\\%03o", b);
+		else
+			buf[n++] = *c;
+	}
+	buf[n] = '\0';
+	return buf;
+}
+
+static const char *
+quoted_path(const json_t *device, char *buf, size_t len)
+{
+	return quote(common_json_string(device, "path", "?"), buf, len);
+}
 
 static void
 format_created(const json_t *device, char *buf, size_t len)
@@ -43,7 +69,7 @@ static void
 print_device(const json_t *device, int width)
 {
 	const json_t *parent = json_object_get(device, "parent");
-	char size[32], mapped[32], parent_id[24] = "-", created[64];
+	char size[32], mapped[32], parent_id[24] = "-", created[64], path[PATH_BYTES];
 
 	size_format(common_json_number(device, "size", 0), size, sizeof(size));
 	size_format(common_json_number(device, "mapped", 0), mapped, sizeof(mapped));
@@ -51,20 +77,22 @@ print_device(const json_t *device, int width)
 		snprintf(parent_id, sizeof(parent_id), "%lld",
 			 (long long)json_integer_value(parent));
 	format_created(device, created, sizeof(created));
-	printf("%-*s %8llu %8s %8s %8s %-2s %s\n", width, common_json_string(device, "path", "?"),
+	printf("%-*s %8llu %8s %8s %8s %-2s %s\n", width, quoted_path(device, path, sizeof(path)),
 	       (unsigned long long)common_json_number(device, "id", 0), size, mapped, parent_id,
 	       json_is_true(json_object_get(device, "read_only")) ? "ro" : "rw", created);
 }
 
 static int
-print_table(const json_t *report)
+print_table(const struct target *target, const json_t *report)
 {
 	const json_t *devices = json_object_get(report, "devices"), *device;
+	char path[PATH_BYTES];
 	int width = 4, len;
 	size_t i;
 
+	(void)target;
 	json_array_foreach(devices, i, device) {
-		len = (int)strlen(common_json_string(device, "path", "?"));
+		len = (int)strlen(quoted_path(device, path, sizeof(path)));
 		if (len > width)
 			width = len;
 	}
@@ -78,31 +106,5 @@ print_table(const json_t *report)
 int
 cmd_list(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"json", no_argument, NULL, 'j'},
-		COMMON_HELP,
-		COMMON_END,
-	};
-	struct target target;
-	bool as_json = false;
-	int c, status;
-	json_t *report;
-
-	while ((c = common_option(argc, argv, "", longs, help, &status)) != COMMON_NO_MORE) {
-		if (c == COMMON_EXIT)
-			return status;
-		as_json = true;
-	}
-	if (argc - optind < 1 || argc - optind > 2)
-		return common_usage(argv, "needs the directory of a mounted pool, or two images");
-	if (target_open(argv + optind, argc - optind, &target))
-		return EXIT_FAILED;
-
-	report = target_report(&target, CONTROL_LIST);
-	target_close(&target);
-	if (!report)
-		return EXIT_FAILED;
-	status = as_json ? common_print_json(report) : print_table(report);
-	json_decref(report);
-	return status;
+	return report_run(argc, argv, help, CONTROL_LIST, print_table);
 }

@@ -14,6 +14,8 @@ thinfs_SOURCES += \
 	src/cmd/mount_options.c \
 	src/cmd/mount_options.h \
 	src/cmd/remove.c \
+	src/cmd/report.c \
+	src/cmd/report.h \
 	src/cmd/snapshot.c \
 	src/cmd/status.c \
 	src/cmd/sync.c \

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cmd/common.h"
-#include "cmd/target.h"
+#include "cmd/report.h"
 #include "util/size.h"
 
 static const char help[] =
@@ -61,7 +61,8 @@ print_text(const struct target *target, const json_t *status)
 		printf("%-13s %s\n", "metadata", target->info.meta_path);
 		printf("%-13s process %d\n", "served by", (int)target->info.pid);
 	}
-	printf("%-13s %s\n", "mode", mode_text(common_json_string(status, "mode", "?")));
+	printf("%-13s %s\n", "mode", target->fd >= 0
+		? mode_text(common_json_string(status, "mode", "?")) : "not mounted");
 	if (json_is_true(json_object_get(status, "needs_check")))
 		printf("%-13s yes: a commit failed; check the metadata before writing again\n",
 		       "needs check");
@@ -83,32 +84,5 @@ print_text(const struct target *target, const json_t *status)
 int
 cmd_status(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"json", no_argument, NULL, 'j'},
-		COMMON_HELP,
-		COMMON_END,
-	};
-	struct target target;
-	bool as_json = false;
-	int c, status;
-	json_t *report;
-
-	while ((c = common_option(argc, argv, "", longs, help, &status)) != COMMON_NO_MORE) {
-		if (c == COMMON_EXIT)
-			return status;
-		as_json = true;
-	}
-	if (argc - optind < 1 || argc - optind > 2)
-		return common_usage(argv, "needs the directory of a mounted pool, or two images");
-	if (target_open(argv + optind, argc - optind, &target))
-		return EXIT_FAILED;
-
-	report = target_report(&target, CONTROL_STATUS);
-	if (!report)
-		status = EXIT_FAILED;
-	else
-		status = as_json ? common_print_json(report) : print_text(&target, report);
-	json_decref(report);
-	target_close(&target);
-	return status;
+	return report_run(argc, argv, help, CONTROL_STATUS, print_text);
 }

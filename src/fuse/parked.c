@@ -261,6 +261,17 @@ parked_stop(struct parked *p)
 	free(p);
 }
 
+bool
+parked_any(struct parked *p)
+{
+	bool any;
+
+	pthread_mutex_lock(&p->lock);
+	any = p->bytes || p->first;
+	pthread_mutex_unlock(&p->lock);
+	return any;
+}
+
 static bool
 park(struct parked *p, struct waiter *w)
 {

@@ -17,6 +17,9 @@ void parked_give_up(struct parked *p);
 /* Give up, end the thread, free. No request may be under way. */
 void parked_stop(struct parked *p);
 
+/* Whether any write waits. */
+bool parked_any(struct parked *p);
+
 /* Take over REQ, or false: it cannot wait, answer -ENOSPC. */
 bool parked_write(struct parked *p, fuse_req_t req, struct vol *vol, const void *buf, size_t len,
 		  uint64_t offset);

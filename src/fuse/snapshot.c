@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fuse/ops.h"
+#include "fuse/parked.h"
 #include "fuse/snapshot.h"
 
 enum job_kind {
@@ -36,19 +37,126 @@ struct jobs {
 	pthread_cond_t changed;
 	struct job *first, **last; /* lock */
 	bool stop; /* lock: take no more, end when all is done */
+	pthread_cond_t written;
+	bool writing; /* lock: a thread waits for the kernel to write back */
 };
+
+/* What that thread is told. */
+struct write_back {
+	struct mount *m;
+	size_t nr;
+	uint64_t *nodes;
+};
+
+/* How often to see whether the writes that are waited for wait themselves, for space. */
+#define LOOK_MS 50
+
+static void
+write_back(const struct write_back *w)
+{
+	for (size_t i = 0; i < w->nr; i++)
+		fuse_lowlevel_notify_inval_inode(w->m->se, w->nodes[i], 0, 0);
+}
 
 void
 snapshot_write_back(struct mount *m)
 {
+	struct write_back w = {.m = m};
+
+	if (inode_collect_dirty(&m->inodes, &w.nodes, &w.nr))
+		return;
+	write_back(&w);
+	free(w.nodes);
+}
+
+static void
+set_writing(struct mount *m, bool writing)
+{
+	struct jobs *q = m->jobs;
+
+	pthread_mutex_lock(&q->lock);
+	q->writing = writing;
+	pthread_cond_broadcast(&q->written);
+	pthread_mutex_unlock(&q->lock);
+}
+
+static void *
+write_back_run(void *arg)
+{
+	struct write_back *w = arg;
+	struct mount *m = w->m;
+
+	write_back(w);
+	free(w->nodes);
+	free(w);
+	set_writing(m, false);
+	return NULL;
+}
+
+/* Wait until no thread writes back; -ENOSPC when what it waits for waits for space. */
+static int
+wait_written(struct mount *m)
+{
+	struct jobs *q = m->jobs;
+	int r = 0;
+
+	pthread_mutex_lock(&q->lock);
+	while (q->writing && !r) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += LOOK_MS * 1000000L;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		if (pthread_cond_timedwait(&q->written, &q->lock, &until) && q->writing &&
+		    parked_any(m->parked))
+			r = -ENOSPC;
+	}
+	pthread_mutex_unlock(&q->lock);
+	return r;
+}
+
+/*
+ * Have the kernel write back what NODES name; takes them. In a full pool such writes wait for space, which
+ * removing a snapshot may give; but that waits for the directory that the maker of this one holds.
+ * So this one gives up then. The writes go on waiting.
+ */
+static int
+write_back_or_full(struct mount *m, uint64_t *nodes, size_t nr)
+{
+	struct write_back *w = malloc(sizeof(*w));
+	int r = w ? wait_written(m) : -ENOMEM;
+	pthread_t thread;
+
+	if (r) {
+		free(nodes);
+		free(w);
+		return r;
+	}
+	*w = (struct write_back){m, nr, nodes};
+	set_writing(m, true); /* nobody else starts one */
+	r = -pthread_create(&thread, NULL, write_back_run, w);
+	if (r) {
+		set_writing(m, false);
+		free(nodes);
+		free(w);
+		return r;
+	}
+	pthread_detach(thread);
+	return wait_written(m);
+}
+
+static int
+write_back_all(struct mount *m)
+{
 	uint64_t *nodes;
 	size_t nr;
+	int r = inode_collect_dirty(&m->inodes, &nodes, &nr);
 
-	if (inode_collect_dirty(&m->inodes, &nodes, &nr))
-		return;
-	for (size_t i = 0; i < nr; i++)
-		fuse_lowlevel_notify_inval_inode(m->se, nodes[i], 0, 0);
+	if (!r && nr)
+		return write_back_or_full(m, nodes, nr);
 	free(nodes);
+	return r;
 }
 
 static void
@@ -87,9 +195,14 @@ make_some(struct mount *m, const struct job *j)
 static void
 do_seek(struct mount *m, const struct job *j)
 {
+	uint64_t *node = malloc(sizeof(*node));
 	off_t r;
 
-	fuse_lowlevel_notify_inval_inode(m->se, inode_node(&m->inodes, j->inode), 0, 0);
+	if (node) {
+		*node = inode_node(&m->inodes, j->inode);
+		write_back_or_full(m, node, 1);
+	}
+	/* What could not be written may be taken for a hole; in a full pool there is no better answer. */
 	r = vol_seek(j->inode->vol, j->offset, j->whence);
 	if (r < 0)
 		ops_reply(j->req, (int)r);
@@ -121,16 +234,18 @@ do_job(struct mount *m, const struct job *j)
 
 	switch (j->kind) {
 	case JOB_MAKE:
-		snapshot_write_back(m);
-		r = pool_snapshot(m->pool, j->name, &j->caller);
+		r = write_back_all(m);
+		if (!r)
+			r = pool_snapshot(m->pool, j->name, &j->caller);
 		if (r)
 			ops_reply(j->req, r);
 		else
 			reply_made(m, j);
 		break;
 	case JOB_MAKE_SOME:
-		snapshot_write_back(m);
-		r = make_some(m, j);
+		r = write_back_all(m);
+		if (!r)
+			r = make_some(m, j);
 		if (r)
 			ops_reply(j->req, r);
 		else
@@ -175,6 +290,7 @@ int
 snapshot_start(struct mount *m, struct jobs **out)
 {
 	struct jobs *q = calloc(1, sizeof(*q));
+	pthread_condattr_t monotonic;
 	int r;
 
 	if (!q)
@@ -183,6 +299,10 @@ snapshot_start(struct mount *m, struct jobs **out)
 	q->last = &q->first;
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&q->written, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	r = -pthread_create(&q->thread, NULL, jobs_run, q);
 	if (r)
 		free(q);
@@ -210,6 +330,11 @@ snapshot_stop(struct mount *m)
 void
 snapshot_free(struct mount *m)
 {
+	pthread_mutex_lock(&m->jobs->lock);
+	while (m->jobs->writing)
+		pthread_cond_wait(&m->jobs->written, &m->jobs->lock);
+	pthread_mutex_unlock(&m->jobs->lock);
+	pthread_cond_destroy(&m->jobs->written);
 	pthread_cond_destroy(&m->jobs->changed);
 	pthread_mutex_destroy(&m->jobs->lock);
 	free(m->jobs);

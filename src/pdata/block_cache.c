@@ -46,6 +46,8 @@ struct cache_entry {
 	bool used; /* second chance; shard->lock */
 	LIST_ENTRY(cache_entry) hash;
 	TAILQ_ENTRY(cache_entry) link; /* shard's ring, or the cache's dirty or frozen list */
+	/* Within: an aligned allocation of its own would cost as much again in gaps. */
+	uint64_t data[METADATA_BLOCK_SIZE / sizeof(uint64_t)];
 };
 
 LIST_HEAD(entry_bucket, cache_entry);
@@ -105,7 +107,6 @@ find_locked(struct shard *s, uint64_t nr)
 static void
 entry_free(struct cache_entry *e)
 {
-	free(e->b.data);
 	free(e);
 }
 
@@ -145,14 +146,10 @@ entry_new_locked(struct shard *s, uint64_t nr, enum block_type type, enum entry_
 	if (s->nr_entries >= s->max_entries)
 		e = evict_locked(s);
 	if (!e) {
-		e = calloc(1, sizeof(*e));
+		e = malloc(sizeof(*e));
 		if (!e)
 			return NULL;
-		e->b.data = aligned_alloc(METADATA_BLOCK_SIZE, METADATA_BLOCK_SIZE);
-		if (!e->b.data) {
-			free(e);
-			return NULL;
-		}
+		e->b.data = e->data;
 		e->b.entry = e;
 		e->shard = s;
 	}
@@ -195,7 +192,7 @@ int
 bc_open(struct image *img, uint64_t nr_blocks, size_t memory, struct block_cache **out)
 {
 	struct block_cache *bc = calloc(1, sizeof(*bc));
-	size_t per_shard = memory / (METADATA_BLOCK_SIZE + sizeof(struct cache_entry)) / NR_SHARDS;
+	size_t per_shard = memory / sizeof(struct cache_entry) / NR_SHARDS;
 
 	if (!bc)
 		return -ENOMEM;

@@ -39,7 +39,7 @@ struct block_cache;
 
 struct block {
 	uint64_t nr; /* const while somebody holds it */
-	void *data; /* METADATA_BLOCK_SIZE bytes, aligned to as many */
+	void *data; /* METADATA_BLOCK_SIZE bytes, aligned for any type */
 	/* The rest belongs to the cache. */
 	struct cache_entry *entry;
 };

@@ -127,12 +127,6 @@ dev_close(struct thin_dev *d)
 	forget_unused(d);
 }
 
-uint32_t
-dev_id(const struct thin_dev *d)
-{
-	return d->id;
-}
-
 void
 dev_get_info(const struct thin_dev *d, struct dev_info *info)
 {

@@ -74,6 +74,11 @@ int meta_is_unformatted(struct image *img, bool *zero);
 
 /* CACHE_BYTES bounds the block cache. -EUCLEAN or -EINVAL with a message that says which field is wrong. */
 int meta_open(struct image *img, size_t cache_bytes, bool read_only, struct thin_meta **out);
+/*
+ * Before anything is written: make sure that the superblock is on disk as it was read. One that was killed, or failed to flush, may
+ * have left it in the cache only, and the disk may still have the one before, whose blocks are free by this one.
+ */
+int meta_confirm(struct thin_meta *m);
 /* Does not commit. */
 void meta_close(struct thin_meta *m);
 
@@ -106,7 +111,6 @@ int meta_for_each_dev(struct thin_meta *m, uint32_t from, int (*fn)(void *arg, u
 /* Hold a device, -ENODATA if there is none; counted, dev_close() gives it back. */
 int dev_open(struct thin_meta *m, uint32_t id, struct thin_dev **out);
 void dev_close(struct thin_dev *d);
-uint32_t dev_id(const struct thin_dev *d);
 void dev_get_info(const struct thin_dev *d, struct dev_info *info); /* shared */
 /* A number that grows with each change of the device's mappings or details: the transaction of the last one. shared. */
 uint64_t dev_changed_in(const struct thin_dev *d);

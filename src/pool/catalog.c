@@ -298,6 +298,15 @@ stage_block(struct pool *p, uint64_t vblock, struct catalog_batch *batch)
 	return dev_insert(c->dev, vblock, w->dblock, 1);
 }
 
+bool
+catalog_fits(struct pool *p)
+{
+	struct meta_info info;
+
+	meta_get_info(p->tm, &info);
+	return p->catalog.dirty.nr <= info.free_data_blocks;
+}
+
 int
 catalog_stage(struct pool *p, struct catalog_batch *batch)
 {
@@ -309,6 +318,7 @@ catalog_stage(struct pool *p, struct catalog_batch *batch)
 	int r = 0;
 
 	STAILQ_INIT(batch);
+	c->incomplete = false;
 	if (!c->present || !c->dirty.nr)
 		return 0;
 	while (!r && u64map_next(&c->dirty, &pos, &vblock, &unused)) {
@@ -318,6 +328,7 @@ catalog_stage(struct pool *p, struct catalog_batch *batch)
 	}
 	u64map_clear(&c->dirty);
 	c->dirty = left;
+	c->incomplete = left.nr;
 	dev_get_info(c->dev, &info);
 	c->nr_mapped = info.mapped_blocks;
 	return r;

@@ -12,6 +12,7 @@
 #define THINFS_POOL_CATALOG_H
 
 #include <bsd/sys/queue.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,7 +45,9 @@ struct catalog_write {
 
 STAILQ_HEAD(catalog_batch, catalog_write);
 
-/* Map new blocks for all that changed, and take what is to be written there. Blocks for which there is no space stay changed. */
+/* Whether there are blocks for all that changed. */
+bool catalog_fits(struct pool *p);
+/* Map new blocks for all that changed, and take what is to be written there. Blocks for which there is no space stay changed, and catalog.incomplete is set. */
 int catalog_stage(struct pool *p, struct catalog_batch *batch);
 /* Write it. No lock. */
 int catalog_write(struct pool *p, struct catalog_batch *batch);

@@ -13,6 +13,9 @@
 
 #include "util/le.h"
 
+#define CATALOG_ID 16777215U /* the catalog's own thin device: DEV_ID_MAX */
+#define SNAPSHOTS_DIR ".snapshots"
+
 #define RECORD_SIZE 2048U
 #define RECORD_NAME_SIZE 256U /* with the NUL */
 #define RECORD_ORIGIN_SIZE 1024U

@@ -153,7 +153,8 @@ settle(struct pool *p, uint64_t txn)
 
 	pthread_rwlock_wrlock(&p->meta_lock);
 	p->durable_txn = txn;
-	meta_durable(p->tm, pass_down ? &freed : NULL);
+	if (meta_durable(p->tm, pass_down ? &freed : NULL))
+		meta_durable(p->tm, NULL); /* no memory for the list: free at once */
 	pool_update_mode(p);
 	pthread_rwlock_unlock(&p->meta_lock);
 	passdown_queue(p, &freed);
@@ -184,7 +185,7 @@ flush_data(struct pool *p)
 }
 
 static int
-commit(struct pool *p)
+commit_once(struct pool *p)
 {
 	struct catalog_batch batch;
 	bool data_lost = false;
@@ -193,6 +194,12 @@ commit(struct pool *p)
 
 	STAILQ_INIT(&batch);
 	pthread_rwlock_wrlock(&p->meta_lock);
+	if (!catalog_fits(p)) {
+		/* Blocks that the last commits freed may be on their way back. */
+		pthread_rwlock_unlock(&p->meta_lock);
+		passdown_wait(p);
+		pthread_rwlock_wrlock(&p->meta_lock);
+	}
 	if (!has_changes(p)) {
 		pthread_rwlock_unlock(&p->meta_lock);
 		return flush_data(p);
@@ -208,6 +215,17 @@ commit(struct pool *p)
 	}
 	settle(p, txn);
 	return 0;
+}
+
+/* A name or a size that is in no commit is not durable; what the first commit frees may be room for it. */
+static int
+commit(struct pool *p)
+{
+	int r = commit_once(p);
+
+	if (!r && p->catalog.incomplete)
+		r = commit_once(p);
+	return !r && p->catalog.incomplete ? -ENOSPC : r;
 }
 
 /* --- asking for it --- */
@@ -227,7 +245,7 @@ needs_of(struct pool *p, const struct vol *v)
 		return NEED_ERROR;
 	if (p->mode >= POOL_READ_ONLY || p->read_only)
 		return NEED_FLUSH;
-	if (!v)
+	if (!v || p->catalog.incomplete)
 		return NEED_COMMIT;
 	changed = v->record_changed_in > p->durable_txn || p->names_changed_in > p->durable_txn ||
 		  (v->dev && dev_changed_in(v->dev) > p->durable_txn);
@@ -257,7 +275,7 @@ sync_round(struct pool *p, struct sync_queue *queue)
 		pthread_rwlock_rdlock(&p->meta_lock);
 		lost = needs_of(p, req->vol) == NEED_ERROR;
 		pthread_rwlock_unlock(&p->meta_lock);
-		req->done(req->arg, r || lost ? -EIO : 0);
+		req->done(req->arg, lost ? -EIO : r == 0 || r == -ENOSPC ? r : -EIO);
 		if (req->vol)
 			vol_put(req->vol);
 		free(req);
@@ -342,8 +360,10 @@ pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
 			return 0;
 		pthread_rwlock_unlock(&p->meta_lock);
 		/* What this transaction freed can be used after a commit. */
-		if (r == -ENOSPC && attempt == 0)
-			r = pool_sync_wait(p, NULL);
+		if (r == -ENOSPC && attempt == 0) {
+			pool_sync_wait(p, NULL);
+			r = pool_check_writable(p);
+		}
 	}
 	if (r == -ENOSPC) {
 		pthread_rwlock_wrlock(&p->meta_lock);
@@ -372,15 +392,38 @@ pool_end_change(struct pool *p)
 
 /* --- the timer --- */
 
+/* How old the time of a last write in the catalog may become while the volume is written in place. */
+#define TIMES_SECONDS 60
+
+/* What the timer does each time. KEPT: when, in seconds, times were kept last. */
+static void
+tick(struct pool *p, time_t now, time_t *kept)
+{
+	bool changes;
+
+	if (now - *kept >= TIMES_SECONDS) {
+		*kept = now;
+		pool_keep_times(p);
+	}
+	pthread_rwlock_rdlock(&p->meta_lock);
+	changes = p->mode < POOL_READ_ONLY && has_changes(p);
+	pthread_rwlock_unlock(&p->meta_lock);
+	if (changes)
+		pool_sync_wait(p, NULL);
+}
+
 static void *
 timer_main(void *arg)
 {
 	struct pool *p = arg;
+	time_t kept = 0;
 
 	pthread_mutex_lock(&p->timer_lock);
 	while (!p->timer_stop) {
 		struct timespec until;
+
 		clock_gettime(CLOCK_MONOTONIC, &until);
+		kept = kept ? kept : until.tv_sec;
 		until.tv_nsec += p->options.commit_interval_ms % 1000 * 1000000L;
 		until.tv_sec += p->options.commit_interval_ms / 1000 + until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
@@ -391,11 +434,7 @@ timer_main(void *arg)
 		if (p->timer_stop)
 			break;
 		pthread_mutex_unlock(&p->timer_lock);
-		pthread_rwlock_rdlock(&p->meta_lock);
-		bool changes = p->mode < POOL_READ_ONLY && has_changes(p);
-		pthread_rwlock_unlock(&p->meta_lock);
-		if (changes)
-			pool_sync_wait(p, NULL);
+		tick(p, until.tv_sec, &kept);
 		pthread_mutex_lock(&p->timer_lock);
 	}
 	pthread_mutex_unlock(&p->timer_lock);

@@ -110,7 +110,7 @@ pool_unlink(struct pool *p, struct voldir *dir, const char *name)
 {
 	bool queue = false;
 	struct vol *v;
-	int r = pool_begin_change(p, 4, true);
+	int r = pool_begin_change(p, META_LEAST_OPS, true);
 
 	if (r)
 		return r;

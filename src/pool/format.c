@@ -202,6 +202,16 @@ same_file(const char *a, const char *b)
 }
 
 int
+format_check_two(const char *data_path, const char *meta_path)
+{
+	if (!same_file(data_path, meta_path))
+		return 0;
+	msg_error("%s and %s are the same file: data and metadata must be two images", data_path,
+		  meta_path);
+	return -EINVAL;
+}
+
+int
 pool_format(const char *data_path, const char *meta_path, const struct pool_format_options *o)
 {
 	struct target data = {.path = data_path, .what = "data", .size = o->data_bytes};
@@ -210,10 +220,9 @@ pool_format(const char *data_path, const char *meta_path, const struct pool_form
 
 	if (r)
 		return r;
-	if (same_file(data_path, meta_path)) {
-		msg_error("%s: data and metadata must be two images", data_path);
-		return -EINVAL;
-	}
+	r = format_check_two(data_path, meta_path);
+	if (r)
+		return r;
 	r = format_targets(&data, &meta, o);
 	target_close(&meta, r);
 	target_close(&data, r);

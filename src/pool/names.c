@@ -251,6 +251,7 @@ names_add(struct pool *p, uint32_t id, struct voldir *dir, const char *name)
 	v->parent = RECORD_NO_PARENT;
 	range_lock_init(&v->range);
 	RB_INSERT(vol_id_tree, &p->vols, v);
+	p->nr_devices++;
 	if (name)
 		names_attach(v, dir, copy);
 	return v;
@@ -273,6 +274,7 @@ names_drop(struct vol *v)
 		names_detach(v);
 	vol_drop_dev(v);
 	RB_REMOVE(vol_id_tree, &p->vols, v);
+	p->nr_devices--;
 	v->gone = true;
 	vol_put(v);
 }

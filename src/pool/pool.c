@@ -288,6 +288,8 @@ open_metadata(struct pool *p)
 		p->read_only = true;
 	}
 	if (!r && !p->read_only)
+		r = meta_confirm(p->tm);
+	if (!r && !p->read_only)
 		r = adopt_growth(p, &info);
 	return r;
 }
@@ -358,8 +360,10 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 {
 	int flags = options->read_only ? 0 : IMAGE_RDWR;
 	struct image *data, *meta;
-	int r = image_open_file(data_path, flags, &data);
+	int r = format_check_two(data_path, meta_path);
 
+	if (!r)
+		r = image_open_file(data_path, flags, &data);
 	if (r)
 		return r;
 	r = image_open_file(meta_path, flags, &meta);
@@ -370,9 +374,8 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 	return pool_open_images(data, meta, options, out);
 }
 
-/* Times of last writes are kept for when there is something else to commit: now or never. */
-static void
-keep_times(struct pool *p)
+void
+pool_keep_times(struct pool *p)
 {
 	struct vol *v;
 
@@ -393,7 +396,7 @@ pool_close(struct pool *p)
 	reclaim_stop_thread(p);
 	pool_stop_timer(p);
 	if (!p->read_only) {
-		keep_times(p);
+		pool_keep_times(p);
 		r = pool_sync_wait(p, NULL);
 	}
 	passdown_stop(p);

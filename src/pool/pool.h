@@ -111,8 +111,8 @@ const char *pool_mode_name(enum pool_mode mode); /* "rw", "out_of_data_space", "
  * all names; when none of those changed since the last commit, that is a flush of the data image.
  * VOL NULL: everything. Callers at the same time share a commit.
  *
- * done(arg, 0 or -EIO) is called once, from this call or later from another thread, with no lock held;
- * it must not block.
+ * done(arg, error) is called once, from this call or later from another thread, with no lock held; it
+ * must not block. ERROR: 0; -EIO; -ENOSPC when no data block was free for a changed name or size.
  */
 void pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), void *arg);
 /* The same, waiting. */

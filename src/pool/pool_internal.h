@@ -24,9 +24,6 @@
 #include "util/runs.h"
 #include "util/u64map.h"
 
-#define CATALOG_ID DEV_ID_MAX
-#define SNAPSHOTS_DIR ".snapshots"
-
 /* A thin device with its name. In memory for every device of the pool but the catalog. */
 struct vol {
 	struct pool *pool; /* const */
@@ -102,6 +99,7 @@ struct catalog {
 	struct thin_dev *dev;
 	uint64_t nr_mapped;
 	struct u64map dirty; /* vblock of the catalog's device -> unused */
+	bool incomplete; /* the last commit had no blocks for all of them */
 };
 
 /* See passdown.h. */
@@ -135,6 +133,7 @@ struct pool {
 	struct thin_meta *tm; /* meta_lock */
 	struct catalog catalog; /* meta_lock */
 	struct vol_id_tree vols; /* meta_lock */
+	uint64_t nr_devices; /* in vols; meta_lock */
 	struct voldir *top;
 	struct voldir_name_tree dirs; /* meta_lock */
 	struct voldir_serial_tree dirs_by_serial; /* meta_lock */
@@ -179,6 +178,11 @@ struct pool {
 
 int64_t now_ns(void);
 void pool_space_hook(struct pool *p);
+/*
+ * Let the next commit have the times of last writes. They do not make one by themselves, or every fsync
+ * after an overwrite would be a full commit.
+ */
+void pool_keep_times(struct pool *p);
 /* What stops a change: -EROFS, -EIO (failed). */
 int pool_check_writable(const struct pool *p);
 /* meta_lock exclusive. */
@@ -188,6 +192,8 @@ void pool_update_mode(struct pool *p);
 
 /* --- format.c --- */
 
+/* -EINVAL, with a message, when both are the same file. */
+int format_check_two(const char *data_path, const char *meta_path);
 /* Write an empty pool's metadata. -EINVAL, with a message: sizes that cannot be. */
 int format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_blocks);
 

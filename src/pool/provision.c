@@ -77,7 +77,8 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 	if (r != -ENOSPC)
 		return r;
 	/* Blocks that were freed lately are free only after a commit. */
-	r = pool_sync_wait(p, NULL);
+	pool_sync_wait(p, NULL);
+	r = pool_check_writable(p);
 	if (r)
 		return r;
 	passdown_wait(p);

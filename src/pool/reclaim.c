@@ -13,8 +13,16 @@
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
 
-/* Mappings taken back in one hold of meta_lock. */
+/*
+ * Mappings taken back in one hold of meta_lock, and the tree paths that this may change. When
+ * metadata space is short, little is done at a time.
+ */
 #define RECLAIM_AT_ONCE 4096U
+#define RECLAIM_OPS 17U
+#define RECLAIM_AT_LEAST 64U
+
+/* How long to wait after a failure; other transactions may have made room by then. */
+#define RETRY_SECONDS 1
 
 int
 reclaim_is_cheap(struct vol *v, bool *cheap)
@@ -43,16 +51,18 @@ delete_device(struct vol *v)
 
 	vol_drop_dev(v);
 	r = meta_delete_thin(p->tm, v->id);
-	if (!r && v->has_record)
+	if (r)
+		return r;
+	if (v->has_record)
 		r = catalog_changed(p, v->id);
 	p->names_changed_in = meta_open_txn(p->tm);
 	names_drop(v);
 	return r;
 }
 
-/* One step under one hold of meta_lock; *done: the device is gone. */
+/* One step under one hold of meta_lock, of MAX mappings; *done: the device is gone, or not to go. */
 static int
-step(struct vol *v, bool *done)
+step(struct vol *v, uint64_t max, bool *done)
 {
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
@@ -60,8 +70,8 @@ step(struct vol *v, bool *done)
 	bool cheap;
 	int r;
 
-	*done = v->gone;
-	if (v->gone)
+	*done = v->gone || v->opens;
+	if (*done)
 		return 0;
 	r = vol_dev(v, &dev);
 	if (!r)
@@ -73,10 +83,10 @@ step(struct vol *v, bool *done)
 		*done = true;
 		return delete_device(v);
 	}
-	return dev_shed(dev, RECLAIM_AT_ONCE, &left);
+	return dev_shed(dev, max, &left);
 }
 
-static void
+static int
 reclaim_device(struct vol *v)
 {
 	struct pool *p = v->pool;
@@ -84,35 +94,52 @@ reclaim_device(struct vol *v)
 	int r = 0;
 
 	while (!done && !r && !p->reclaim_stop) {
-		r = pool_begin_change(p, 8, true);
+		uint64_t max = RECLAIM_AT_ONCE;
+
+		r = pool_begin_change(p, RECLAIM_OPS, true);
+		if (r == -ENOSPC) {
+			max = RECLAIM_AT_LEAST;
+			r = pool_begin_change(p, META_LEAST_OPS, true);
+		}
 		if (r)
 			break;
-		if (v->opens) /* opened again by one who still knew it */
-			done = true;
-		else
-			r = step(v, &done);
+		r = step(v, max, &done);
 		pool_end_change(p);
 	}
+	return r;
 }
 
 /* What a truncate left behind the end. */
-static void
+static int
 reclaim_tail(struct vol *v)
 {
 	struct range_hold hold;
+	int r;
 
 	vol_lock_change(v, &hold, v->size, UINT64_MAX);
-	vol_finish_shrink(v);
+	r = vol_finish_shrink(v);
 	range_unlock(&v->range, &hold);
+	return r;
 }
 
-static void
+static int
 reclaim_one(struct vol *v)
 {
 	if (v->flags & RECORD_DELETED)
-		reclaim_device(v);
-	else if (v->flags & RECORD_SHRINKING)
-		reclaim_tail(v);
+		return reclaim_device(v);
+	return v->flags & RECORD_SHRINKING ? reclaim_tail(v) : 0;
+}
+
+/* Let other transactions make room. reclaim_lock is held. */
+static void
+wait_to_retry(struct pool *p)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += RETRY_SECONDS;
+	if (!p->reclaim_stop)
+		pthread_cond_timedwait(&p->reclaim_wake, &p->reclaim_lock, &until);
 }
 
 static void *
@@ -120,6 +147,7 @@ reclaim_main(void *arg)
 {
 	struct pool *p = arg;
 	struct vol *v;
+	int r;
 
 	pthread_mutex_lock(&p->reclaim_lock);
 	while (!p->reclaim_stop) {
@@ -131,9 +159,13 @@ reclaim_main(void *arg)
 		TAILQ_REMOVE(&p->reclaim, v, reclaim);
 		v->in_reclaim = false;
 		pthread_mutex_unlock(&p->reclaim_lock);
-		reclaim_one(v);
+		r = reclaim_one(v);
+		if (r == -ENOSPC)
+			reclaim_queue(v);
 		vol_put(v);
 		pthread_mutex_lock(&p->reclaim_lock);
+		if (r == -ENOSPC)
+			wait_to_retry(p);
 	}
 	pthread_mutex_unlock(&p->reclaim_lock);
 	return NULL;

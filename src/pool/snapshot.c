@@ -24,6 +24,7 @@ struct frozen {
 struct selection {
 	struct frozen *v;
 	size_t nr;
+	uint64_t nr_devices; /* of the pool, with a name or without */
 	bool all; /* of the volumes: those that are removed meanwhile do not matter */
 };
 
@@ -188,8 +189,8 @@ freeze_and_take(struct pool *p, const char *name, struct selection *s,
 
 	for (size_t i = 0; i < s->nr; i++)
 		range_lock(&s->v[i].vol->range, &s->v[i].hold, RANGE_FREEZE, 0, UINT64_MAX);
-	/* New numbers are adjacent, and so are most origins': dozens share a leaf. */
-	r = pool_begin_change(p, 6 + (unsigned)(s->nr / 16), false);
+	/* New numbers are adjacent, and entries of origins are in no more leaves than there are: dozens share one. */
+	r = pool_begin_change(p, 6 + (unsigned)(s->nr / 64 + s->nr_devices / 128), false);
 	if (!r) {
 		r = take(p, name, s, caller);
 		pool_end_change(p);
@@ -212,6 +213,7 @@ snapshot(struct pool *p, const char *name, const char *const *volumes, size_t nr
 		return r;
 	pthread_mutex_lock(&p->snapshot_lock);
 	pthread_rwlock_rdlock(&p->meta_lock);
+	s.nr_devices = p->nr_devices;
 	if (names_find_dir(p, name))
 		r = -EEXIST;
 	else
@@ -287,7 +289,7 @@ pool_remove_snapshot(struct pool *p, const char *name)
 	struct vol **list = NULL;
 	struct voldir *dir;
 	size_t nr = 0;
-	int r = pool_begin_change(p, 4, true);
+	int r = pool_begin_change(p, META_LEAST_OPS, true);
 
 	if (r)
 		return r;

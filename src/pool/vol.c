@@ -221,6 +221,9 @@ vol_open(struct vol *v, bool for_write)
 
 	pthread_rwlock_wrlock(&p->meta_lock);
 	r = vol_dev(v, &dev);
+	/* Its blocks are being taken back already. */
+	if (!r && v->flags & RECORD_DELETED && !v->opens)
+		r = -ESTALE;
 	if (!r && for_write && (p->read_only || v->flags & RECORD_READ_ONLY))
 		r = -EROFS;
 	if (!r) {

@@ -32,6 +32,7 @@
 #define ROUNDS 3U
 #define OPS 100U
 #define FAILURES_TOLD 5U
+#define EVENTS_TOLD 12U
 #define MAX_STALE 8U
 #define MUTANT_LIVES 3 /* exit status */
 #define HANG_SECONDS 1800U
@@ -60,19 +61,28 @@ static const uint64_t sizes[NR_DISKS] = {
 /* --- one state --- */
 
 static void
-report(struct explorer *x, const struct oracle *o, const struct cut *c, unsigned nr, uint64_t hash)
+print_event(const struct disk_event *e)
 {
-	const struct disk_event *e = c->at ? &c->disks->log[c->at - 1] : NULL;
 	static const char *const ops[] = {"read", "write", "flush", "punch", "discard", "resize"};
 
+	printf("; %s%s of %s", e->failed ? "failed " : "", ops[e->op],
+	       e->disk == DATA_DISK ? "data" : "metadata");
+	if (e->op != IMAGE_OP_FLUSH)
+		printf(" %" PRIu64 "+%" PRIu64, e->offset, e->len);
+}
+
+static void
+report(struct explorer *x, const struct oracle *o, const struct cut *c, unsigned nr, uint64_t hash)
+{
 	x->nr_failures++;
 	if (x->stop_at_failure || x->nr_failures > FAILURES_TOLD)
 		return;
 	printf("# FAILED: THINFS_TEST_SEED=%" PRIu64 " round %u, cut before event %zu, state %u "
-	       "(hash %016" PRIx64 ")\n#   %s\n", x->seed, x->round, c->at, nr, hash, o->problem);
-	if (e)
-		printf("#   the last event: %s of %s at %" PRIu64 ", %" PRIu64 " bytes\n", ops[e->op],
-		       e->disk == DATA_DISK ? "data" : "metadata", e->offset, e->len);
+	       "(hash %016" PRIx64 ")\n#   %s\n#   before it", x->seed, x->round, c->at, nr, hash,
+	       o->problem);
+	for (size_t i = c->at < EVENTS_TOLD ? 0 : c->at - EVENTS_TOLD; i < c->at; i++)
+		print_event(&c->disks->log[i]);
+	printf("\n");
 	if (check_messages()[0])
 		printf("#   messages: %s\n", check_messages());
 }
@@ -300,13 +310,14 @@ explore(uint64_t seed)
 static const struct mutant {
 	const char *name;
 	enum flush_mutant flush;
-	bool no_zeroing, reuse_data, reuse_metadata;
+	bool no_zeroing, reuse_data, reuse_metadata, no_confirm;
 } mutants[] = {
 	{.name = "the data are flushed after the superblock", .flush = FLUSH_DATA_LATE},
 	{.name = "no flush of the metadata before the superblock", .flush = FLUSH_META_ONCE},
 	{.name = "no zeroing", .no_zeroing = true},
 	{.name = "data blocks freed in a transaction are used in it", .reuse_data = true},
 	{.name = "metadata blocks freed in a transaction are used in it", .reuse_metadata = true},
+	{.name = "no flush of what one who was killed left in the cache", .no_confirm = true},
 };
 
 #define NR_MUTANTS (sizeof(mutants) / sizeof(mutants[0]))
@@ -322,6 +333,7 @@ notices(const struct mutant *m, uint64_t seed)
 	x.options.skip_block_zeroing = m->no_zeroing;
 	mutant_reuse_data = m->reuse_data;
 	mutant_reuse_metadata = m->reuse_metadata;
+	mutant_no_confirm = m->no_confirm;
 	for (unsigned i = 0; i < 10 && !x.nr_failures; i++)
 		explore_seed(&x, seed + i);
 	if (x.nr_failures)

@@ -3,11 +3,20 @@
 
 #include "crash/mutant.h"
 #include "pdata/space_map_internal.h"
+#include "pdata/thin_meta.h"
 
-bool mutant_reuse_data, mutant_reuse_metadata;
+bool mutant_reuse_data, mutant_reuse_metadata, mutant_no_confirm;
 
 int __real_sm_dec(struct space_map *sm, uint64_t block);
 int __wrap_sm_dec(struct space_map *sm, uint64_t block);
+int __real_meta_confirm(struct thin_meta *m);
+int __wrap_meta_confirm(struct thin_meta *m);
+
+int
+__wrap_meta_confirm(struct thin_meta *m)
+{
+	return mutant_no_confirm ? 0 : __real_meta_confirm(m);
+}
 
 /* As sm_dec(), but a block whose count has become 0 is free at once and not remembered as freed. */
 int

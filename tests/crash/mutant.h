@@ -12,5 +12,7 @@
 
 /* Of data blocks, and of metadata blocks. */
 extern bool mutant_reuse_data, mutant_reuse_metadata;
+/* The superblock that one who was killed left in the cache is not flushed before blocks are used again. */
+extern bool mutant_no_confirm;
 
 #endif

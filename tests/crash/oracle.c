@@ -49,6 +49,7 @@ new_volume(struct oracle *o, uint32_t id)
 	struct volume *v = must(calloc(1, sizeof(*v)));
 
 	v->id = id;
+	v->born = o->nr_ops;
 	o->volumes = must(realloc(o->volumes, (o->nr_volumes + 1) * sizeof(struct volume *)));
 	o->volumes[o->nr_volumes++] = v;
 	return v;
@@ -240,7 +241,7 @@ oracle_look(struct oracle *o, struct pool *p, bool born)
 	struct version v = list_pool(p);
 
 	v.op = o->nr_ops;
-	v.data = o->reverted ? 0 : v.op;
+	v.data = o->reverted ? 0 : o->committed == v.op && v.op ? v.op - 1 : v.op;
 	if (o->nr_versions && same_version(&v, oracle_now(o))) {
 		free(v.v);
 		return oracle_now(o);
@@ -249,6 +250,12 @@ oracle_look(struct oracle *o, struct pool *p, bool born)
 	o->versions = must(realloc(o->versions, (o->nr_versions + 1) * sizeof(*o->versions)));
 	o->versions[o->nr_versions++] = v;
 	return oracle_now(o);
+}
+
+void
+oracle_committed(struct oracle *o)
+{
+	o->committed = o->nr_ops;
 }
 
 void
@@ -530,6 +537,8 @@ oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
 			continue;
 		if (low < v->data)
 			low = v->data;
+		if (low < v->v[i].vol->born)
+			low = v->v[i].vol->born;
 		if (live)
 			low = o->nr_ops;
 		good = check_volume(o, p, &v->v[i], low, at);

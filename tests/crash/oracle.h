@@ -60,6 +60,7 @@ struct history {
 
 struct volume {
 	uint32_t id;
+	uint32_t born; /* the operation that made it; what a snapshot has since then is sure */
 	struct history sectors[ORACLE_SECTORS];
 };
 
@@ -79,6 +80,7 @@ struct oracle {
 	struct sync *syncs;
 	size_t nr_syncs;
 	bool reverted;
+	uint32_t committed; /* the last operation within which a commit was */
 	char problem[512]; /* what oracle_check() found */
 };
 
@@ -97,6 +99,8 @@ void oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin);
  * devices that were not there are new, even with the number of one that was before.
  */
 const struct version *oracle_look(struct oracle *o, struct pool *p, bool born);
+/* The pool has committed within the operation: what it did may be there in part. */
+void oracle_committed(struct oracle *o);
 /* The pool may have gone back to its last commit: versions that it comes to now have older data. */
 void oracle_reverted(struct oracle *o);
 /* The process that had the pool was killed, and it was opened again: what was not durable may be lost. */

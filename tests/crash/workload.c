@@ -39,6 +39,16 @@ trace(struct workload *w, const char *format, ...)
 	printf("\n");
 }
 
+/* Whether the pool has committed since the operation began. */
+static bool
+has_committed(struct workload *w)
+{
+	for (size_t i = w->oracle->begins[w->oracle->nr_ops]; i < w->disks->nr_log; i++)
+		if (w->disks->log[i].disk == META_DISK)
+			return true;
+	return false;
+}
+
 /* An operation has ended with result R, and devices may be BORN; whether it was good. */
 static bool
 ended_with(struct workload *w, int r, bool born)
@@ -46,6 +56,8 @@ ended_with(struct workload *w, int r, bool born)
 	disks_settle(w->disks);
 	if (r || pool_get_mode(w->pool) != POOL_WRITE)
 		oracle_reverted(w->oracle);
+	if (has_committed(w))
+		oracle_committed(w->oracle);
 	oracle_look(w->oracle, w->pool, born);
 	if (!r)
 		return true;

@@ -6,16 +6,17 @@
 . "$top_srcdir/tests/interop/fixtures.inc" || exit 99
 requires_fuse
 requires_program python3
-plan $((3 * ${#FIXTURES[@]}))
+# Three are done but for the three cases that are skipped.
+plan $((3 * ${#FIXTURES[@]} - 3 * 2))
 
 for case in "${FIXTURES[@]}"; do
 	case $case in
 	external-origin*)
-		skip 3 "$case: all its devices have an external origin, which thinfs has not yet"
+		skip 1 "$case: all its devices have an external origin, which thinfs has not yet"
 		continue
 		;;
 	ext4)
-		skip 3 "$case: a file system wrote it, not the operations"
+		skip 1 "$case: a file system wrote it, not the operations"
 		continue
 		;;
 	esac

@@ -17,7 +17,7 @@ for case in "${FIXTURES[@]}"; do
 	*) plain+=("$case") ;;
 	esac
 done
-plan $((9 * ${#plain[@]} + 1 + 10 + 14 + 11 + 4 + 2))
+plan $((10 * ${#plain[@]} + 1 + 10 + 14 + 11 + 4 + 2))
 
 # What every case ends with.
 end_fixture() {
@@ -33,12 +33,13 @@ for case in "${plain[@]}"; do
 	unpack_fixture "$case"
 	[ "$case" != metadata-snapshot ] || before=$(held_root)
 	if ! expect "$case: mounts" mount_fixture; then
-		skip 8 "$case is not mounted"
+		skip 9 "$case is not mounted"
 		continue
 	fi
 	expect "$case: reads as the kernel reads it" fixture sums "$MANIFEST" "$DIR/mnt"
-	# There is little space in most of them. A data image that has grown is adopted.
 	thinfs umount "$DIR/mnt"
+	expect "$case: that has changed no byte of the images" fixture images "$MANIFEST" "$DIR"
+	# There is little space in most of them. A data image that has grown is adopted.
 	truncate -s +128M "$DIR/data.img"
 	expect "$case: mounts with a larger data image" mount_fixture -o error_if_no_space
 	expect "$case: writes, discards, snapshots and deletes" fixture exercise "$MANIFEST" "$DIR/mnt" "$seed"

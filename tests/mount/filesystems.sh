@@ -11,7 +11,7 @@ filesystems=()
 for type in ext4 xfs; do
 	# Both tools and kernel.
 	if command -v "mkfs.$type" >/dev/null && { grep -qw $type /proc/filesystems || modprobe -q $type 2>/dev/null; }; then
-		filesystems+=($type)
+		filesystems+=("$type")
 	else
 		diag "no $type: no mkfs.$type, or the kernel has none"
 	fi

@@ -23,23 +23,25 @@ kinds=(
 	superblock-merged
 	superblock-short
 )
-plan $((8 + ${#kinds[@]}))
+plan $((13 + ${#kinds[@]}))
 
 check_order() {
 	python3 -B "$top_srcdir/tests/tools/check-order.py" "$@"
 }
 
-# traced DIR OPTIONS: a new pool, mounted, its daemon traced.
+# traced DIR OPTIONS [STRACE_OPTION...]: a new pool, mounted, its daemon traced.
 traced() {
-	local dir=$1 tries
+	local dir=$1 options=$2 tries
+	shift 2
 	mkdir "$dir/mnt"
 	thinfs format --data-size 256M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
+	cp "$dir/meta.img" "$dir/old.img"
 	on_exit _end_mount "$dir/mnt"
 	audit_at_exit "$dir/meta.img"
 	# LeakSanitizer cannot work in a traced process.
 	ASAN_OPTIONS="$ASAN_OPTIONS:detect_leaks=0" strace -f -y -s 4 -o "$dir/trace" \
-		-e trace=desc,io_uring_setup,io_uring_enter,msync,mmap \
-		"$THINFS" mount -f -o "$2" "$dir/data.img" "$dir/meta.img" "$dir/mnt" 2>"$dir/messages" &
+		-e trace=desc,io_uring_setup,io_uring_enter,msync,mmap "$@" \
+		"$THINFS" mount -f -o "$options" "$dir/data.img" "$dir/meta.img" "$dir/mnt" 2>"$dir/messages" &
 	strace_pid=$!
 	for ((tries = 0; tries < 300; tries++)); do
 		! _is_mounted "$dir/mnt" || [ ! -d "$dir/mnt/.snapshots" ] || return 0
@@ -144,3 +146,58 @@ end_traced "$dir" "load"
 out=$(check_order --concurrent "$dir/data.img" "$dir/meta.img" "$dir/trace")
 is "load: every commit keeps the order" "$?" 0
 diag "$out"
+
+# --- the same, to be compared with the mappings of each commit ---
+
+# The number that the metadata image has in the daemon is always the same.
+dir=$(mktmp)
+traced "$dir" commit=1
+pid=$(thinfs status "$dir/mnt" | sed -n 's/^served by *process //p')
+fd=
+for link in "/proc/$pid/fd"/*; do
+	[ "$(readlink "$link")" != "$dir/meta.img" ] || fd=${link##*/}
+done
+thinfs umount "$dir/mnt"
+wait $strace_pid
+
+dir=$(mktmp)
+traced "$dir" commit=0.03 -e write="$fd"
+mnt=$dir/mnt
+once_each() {
+	local jobs i round
+	for i in 1 2 3; do
+		truncate -s 8M "$mnt/v$i"
+	done
+	for round in 1 2 3; do
+		jobs=()
+		for i in 1 2 3; do
+			# Whole blocks, and a part of one, of which the rest is copied or zeroed; none twice.
+			(
+				for n in $(shuf -i 0-79); do
+					dd if=/dev/urandom of="$mnt/v$i" bs=64K count=1 seek="$n" conv=notrunc status=none || exit 1
+				done
+				for n in $(shuf -i 80-110); do
+					dd if=/dev/urandom of="$mnt/v$i" bs=4K count=1 seek=$((n * 16 + 3)) conv=notrunc status=none || exit 1
+				done
+			) &
+			jobs+=($!)
+		done
+		wait "${jobs[@]}" || return 1
+		mkdir "$mnt/.snapshots/$round" || return 1
+	done
+}
+expect "mappings: the load" once_each
+# Some commits with nothing else going on, of which one can be changed.
+for n in $(seq 111 125); do
+	dd if=/dev/urandom of="$mnt/v1" bs=64K count=1 seek="$n" conv=notrunc,fsync status=none
+done
+end_traced "$dir" "mappings"
+out=$(check_order --mappings "$dir/old.img" "$dir/data.img" "$dir/meta.img" "$dir/trace")
+is "mappings: no block is mapped before what was written to it is flushed" "$?" 0
+diag "$out"
+if ! check_order mutate data-flush-before-data "$dir/data.img" "$dir/meta.img" "$dir/trace" >"$dir/changed"; then
+	not_ok "mappings: another order cannot be made: $(cat "$dir/changed")"
+else
+	expect_failure "mappings: another order is noticed" "is the first to map" \
+		check_order --mappings "$dir/old.img" "$dir/data.img" "$dir/meta.img" "$dir/changed"
+fi

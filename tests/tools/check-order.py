@@ -3,6 +3,7 @@
 """Check the order of a daemon's writes and flushes in a trace by strace -f -y.
 
     check-order.py [--concurrent] DATA META TRACE     fail unless every commit keeps the order
+    check-order.py --mappings OLD DATA META TRACE     the same, of a concurrent load, by its mappings
     check-order.py mutate KIND DATA META TRACE        print the trace with one commit changed
 
 A commit ends with a write of the superblock. Every one of them must be:
@@ -13,15 +14,23 @@ A commit ends with a write of the superblock. Every one of them must be:
     superblock         one write of 4096 bytes at 0; began after the metadata flush had returned
     metadata flush     returned 0; no other write of metadata began before it had
 
-Transactions are not in the trace. Without --concurrent the load is one that writes nothing while a
-commit is under way, so every data write since the last superblock belongs to the commit. With it a
-data write may belong to the next transaction, and only the rest is checked.
+Before anything else is written, opening a pool may write the superblock back as it is, and flush it.
 
-Giving back freed blocks (FALLOC_FL_PUNCH_HOLE) is no data write. It must not happen between the
-data flush of a commit and its superblock in the strict case: what it frees was freed by an earlier commit.
+Transactions are not in the trace. Without an option the load is one that writes nothing while a
+commit is under way, so every data write since the last superblock belongs to the commit. With
+--concurrent a data write may belong to the next transaction, and only the rest is checked.
+
+With --mappings the trace has what was written to the metadata (strace -e write=FD), and OLD is a copy
+of the metadata image from before. From these come the mappings of each commit: the data flush must
+have begun after the last write to any block that is mapped now and was not before. The load
+must write to no block twice that is not shared in between.
+
+Giving back freed blocks (FALLOC_FL_PUNCH_HOLE) is no data write: it may come at any time after the
+commit that freed them.
 """
 
 import re
+import struct
 import sys
 
 BLOCK = 4096
@@ -32,6 +41,7 @@ STRANGE = ("io_uring_setup", "io_uring_enter", "sendfile", "copy_file_range", "s
 
 CALL = re.compile(r"^(\d+)\s+(?:\d+:\d+:\d+\.\d+\s+|\d+\.\d+\s+)?(\w+)\((.*)$")
 RESUMED = re.compile(r"^(\d+)\s+(?:\d+\.\d+\s+)?<\.\.\. (\w+) resumed>(.*)$")
+DUMP = re.compile(r"^ \| [0-9a-f]+  ((?:[0-9a-f]{2}  ?){1,16})")
 RESULT = re.compile(r"\)\s+= (-?\d+)(?: |$)")
 FD = re.compile(r"^\d+<([^>]*)>")
 
@@ -40,6 +50,7 @@ class Event:
     def __init__(self, image, kind, offset, length, begin):
         self.image, self.kind, self.offset, self.length = image, kind, offset, length
         self.begin, self.end, self.result = begin, None, None
+        self.dump = bytearray()
 
     def __str__(self):
         where = f" of {self.length} at {self.offset}" if self.kind == "write" else ""
@@ -97,8 +108,12 @@ def event_of(name, rest, images, line):
 
 
 def parse(lines, images):
-    events, open_calls = [], {}
+    events, open_calls, event = [], {}, None
     for n, line in enumerate(lines):
+        if line.startswith(" |"):
+            if event and event.kind == "write":
+                event.dump += bytes.fromhex(DUMP.match(line)[1])
+            continue
         resumed = RESUMED.match(line)
         if resumed:
             pid, name = resumed[1], resumed[2]
@@ -115,6 +130,7 @@ def parse(lines, images):
                 events.append(event)
             if "<unfinished ...>" in line:
                 open_calls[pid] = (name, event)
+                event = None
                 continue
         if event:
             result = RESULT.search(line)
@@ -139,14 +155,22 @@ def good_flush(events, image, after, before):
     return None
 
 
-def check_commit(events, superblock, previous, following, concurrent):
-    """Of the commit that ends with SUPERBLOCK; PREVIOUS: the superblock before, FOLLOWING: after."""
-    start = previous.end if previous else -1
+def check_superblock(events, superblock, following):
+    """The write of it, and what comes after. FOLLOWING: the next one, or None."""
     if superblock.offset != 0 or superblock.length != BLOCK:
         raise Bad(f"{superblock}: the superblock is not written alone")
     if superblock.result != BLOCK:
         raise Bad(f"{superblock}: not all of the superblock was written")
+    end = following.begin if following else 1 << 60
+    next_metadata = min((e.begin for e in events if e.image == "metadata" and e.kind != "flush"
+                         and e.begin > superblock.begin), default=end)
+    if not good_flush(events, "metadata", superblock.end, min(end, next_metadata)):
+        raise Bad(f"{superblock}: the metadata was not flushed after it, before anything else was written")
 
+
+def check_commit(events, superblock, previous, concurrent):
+    """What comes before SUPERBLOCK, which ends the commit; PREVIOUS: the superblock before."""
+    start = previous.end if previous else -1
     metadata = [e for e in events if e.image == "metadata" and e.kind != "flush"
                 and start < e.begin < superblock.begin]
     last_metadata = max((e.end for e in metadata), default=start)
@@ -168,15 +192,9 @@ def check_commit(events, superblock, previous, following, concurrent):
                   f"line {first_metadata + 1}")
     if not concurrent:
         for event in events:
-            if event.image == "data" and event.kind in ("write", "punch") \
+            if event.image == "data" and event.kind == "write" \
                     and event.begin < superblock.begin and event.end > data_flush.begin:
                 raise Bad(f"{event}: not before the data flush of its commit, {data_flush}")
-
-    end = following.begin if following else 1 << 60
-    next_metadata = min((e.begin for e in events if e.image == "metadata" and e.kind != "flush"
-                         and e.begin > superblock.begin), default=end)
-    if not good_flush(events, "metadata", superblock.end, min(end, next_metadata)):
-        raise Bad(f"{superblock}: the metadata was not flushed after it, before anything else was written")
 
 
 def check(lines, images, concurrent):
@@ -186,13 +204,79 @@ def check(lines, images, concurrent):
     if not superblocks:
         raise Bad("there is no commit in the trace")
     for n, superblock in enumerate(superblocks):
-        check_commit(events, superblock, superblocks[n - 1] if n else None,
-                     superblocks[n + 1] if n + 1 < len(superblocks) else None, concurrent)
+        check_superblock(events, superblock, superblocks[n + 1] if superblock is not superblocks[-1] else None)
+        if any(e.kind != "flush" and e.begin < superblock.begin for e in events):
+            check_commit(events, superblock, superblocks[n - 1] if n else None, concurrent)
     last = superblocks[-1].end
     for event in events:
         if event.image == "metadata" and event.kind != "flush" and event.begin > last:
             raise Bad(f"{event}: written, and no commit follows")
     return len(superblocks), sum(e.image == "data" and e.kind == "write" for e in events)
+
+
+# --- the order of a concurrent load, by its mappings ---------------------------------------------
+
+
+class Metadata:
+    """An image of which blocks get written."""
+
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.bytes = bytearray(f.read())
+
+    def write(self, event):
+        if len(event.dump) != event.length:
+            raise Bad(f"{event}: what was written is not in the trace")
+        self.bytes[event.offset:event.offset + event.length] = event.dump
+
+    def node(self, block):
+        at = block * BLOCK
+        flags, = struct.unpack_from("<I", self.bytes, at + 4)
+        nr, most, size = struct.unpack_from("<III", self.bytes, at + 16)
+        assert size == 8 and nr <= most <= 252
+        return flags == 1, struct.unpack_from(f"<{nr}Q", self.bytes, at + 32 + 8 * most)
+
+    def leaves(self, root):
+        internal, values = self.node(root)
+        if not internal:
+            return set(values)
+        return set().union(*(self.leaves(child) for child in values))
+
+    def mapped(self):
+        """All data blocks that a device maps."""
+        root, = struct.unpack_from("<Q", self.bytes, 320)
+        return {value >> 24 for tree in self.leaves(root) for value in self.leaves(tree)}
+
+    def data_block_size(self):
+        return struct.unpack_from("<I", self.bytes, 336)[0] * 512
+
+
+def check_mappings(lines, images, old):
+    events = parse(lines, images)
+    metadata = Metadata(old)
+    size = metadata.data_block_size()
+    before, start, fresh = metadata.mapped(), -1, 0
+    for superblock in events:
+        if superblock.image != "metadata" or superblock.kind != "write":
+            continue
+        metadata.write(superblock)
+        if superblock.offset != 0:
+            continue
+        new = metadata.mapped() - before
+        first = min(e.begin for e in events if e.image == "metadata" and e.kind == "write"
+                    and e.begin > start)
+        flush = good_flush(events, "data", start, first)
+        for event in events:
+            if event.image != "data" or event.kind == "flush" or event.begin > superblock.begin \
+                    or event.length == 0 or (flush and event.end < flush.begin):
+                continue
+            blocks = set(range(event.offset // size, (event.offset + event.length - 1) // size + 1))
+            if blocks & new:
+                raise Bad(f"{event}: to block {min(blocks & new)}, which the commit of {superblock} is "
+                          f"the first to map, not before the flush of the data: {flush}")
+        fresh += len(new)
+        before, start = metadata.mapped(), superblock.end
+    return fresh
 
 
 # --- changing a trace ---------------------------------------------------------------------------
@@ -271,6 +355,9 @@ def main():
         kind = args[1]
         args = args[2:]
     concurrent = args[:1] == ["--concurrent"]
+    old = None
+    if args[:1] == ["--mappings"]:
+        old, args = args[1], args[2:]
     data, meta, trace = args[concurrent:]
     images = {data: "data", meta: "metadata"}
     with open(trace, encoding="latin-1") as f:
@@ -279,8 +366,10 @@ def main():
         if kind:
             sys.stdout.writelines(mutate(kind, lines, images))
             return 0
-        commits, writes = check(lines, images, concurrent)
+        commits, writes = check(lines, images, concurrent or old is not None)
         print(f"{commits} commits, {writes} data writes")
+        if old:
+            print(f"{check_mappings(lines, images, old)} blocks were mapped")
     except Bad as error:
         print(error)
         return 1

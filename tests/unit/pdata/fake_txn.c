@@ -314,3 +314,10 @@ txn_count(struct txn *t, uint64_t nr, uint32_t *count)
 		*count = e->count;
 	return r;
 }
+
+const char *
+bc_name(const struct block_cache *bc)
+{
+	(void)bc;
+	return "array";
+}
