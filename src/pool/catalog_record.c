@@ -107,8 +107,9 @@ record_decode(const void *data, uint32_t id, struct record *r)
 	    le64_get(d->magic) != RECORD_MAGIC || le32_get(d->id) != id)
 		return RECORD_BAD;
 	nameless = le32_get(d->flags) & (RECORD_DELETED | RECORD_HIDDEN);
-	/* Hidden are the catalog itself, and what keeps the place of an empty snapshot. */
-	if (le32_get(d->flags) & RECORD_HIDDEN && (d->name[0] || (!d->snapshot[0] && id != CATALOG_ID)))
+	/* Hidden are the catalog itself, and what keeps the place of an empty snapshot, until it is gone. */
+	if (le32_get(d->flags) & RECORD_HIDDEN &&
+	    (d->name[0] || (!d->snapshot[0] && id != CATALOG_ID && !(le32_get(d->flags) & RECORD_DELETED))))
 		return RECORD_BAD;
 	if (le32_get(d->flags) & ~RECORD_KNOWN_FLAGS || le64_get(d->size) > VOL_SIZE_MAX ||
 	    !disk_name_ok(d->name, nameless) || !disk_name_ok(d->snapshot, true))
