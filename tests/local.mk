@@ -166,6 +166,9 @@ check-unit: all-am
 check-mount: all-am
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(MOUNT_TESTS) $(INTEROP_TESTS)'
 
+check-threads: all-am
+	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(THREAD_TESTS)'
+
 check-kernel: all-am
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(KERNEL_TESTS)'
 
@@ -178,4 +181,4 @@ check-crash: all-am
 distcheck-light:
 	$(MAKE) $(AM_MAKEFLAGS) distcheck TESTS='$(UNIT_TESTS) $(HARNESS_TESTS)'
 
-.PHONY: check-crash check-kernel check-mount check-unit distcheck-light
+.PHONY: check-crash check-kernel check-mount check-threads check-unit distcheck-light

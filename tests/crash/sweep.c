@@ -82,8 +82,8 @@ report(struct sweeper *s, const char *when, size_t at, const char *problem)
 	s->nr_failures++;
 	if (s->nr_told++ >= FAILURES_TOLD)
 		return;
-	printf("# FAILED: THINFS_TEST_SEED=%" PRIu64 ", %s, N = %" PRIu64 ", %s, event %zu: %s\n",
-	       s->seed, s->fault->name, s->n, when, at, problem);
+	printf("# FAILED: THINFS_TEST_SEED=%" PRIu64 ", %s, N = %" PRIu64 ", %s, event %zu: "
+	       "%s\n", s->seed, s->fault->name, s->n, when, at, problem);
 	if (check_messages()[0])
 		printf("#   messages: %s\n", check_messages());
 }
