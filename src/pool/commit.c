@@ -90,7 +90,7 @@ commit_failed(struct pool *p, bool data_lost)
 	} else {
 		/* So that nobody writes to the pool before it was looked at; may fail like all else. */
 		meta_mark_needs_check(p->tm);
-		msg_error("%s: a commit failed; the pool is back at the commit before and "
+		msg_error("%s: a commit failed; the pool is as it was last committed, and "
 			  "read-only. Unmount it, mend the cause, then run 'thin_check "
 			  "--clear-needs-check-flag %s' and mount it again", p->meta->name,
 			  p->meta->name);
