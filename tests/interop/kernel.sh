@@ -54,7 +54,8 @@ make_pool() {
 	truncate -s 20M "$mnt/small"
 	truncate -s $((7777 * 512)) "$mnt/odd size"
 	: >"$mnt/empty"
-	# thousands of mappings
+	# thousands of mappings, whatever the seed
+	fallocate -l 64M "$mnt/large"
 	devices change "$mnt" "$seed" 60000000 large
 	devices change "$mnt" $((seed + 1)) 9000000 small "odd size"
 	mkdir "$mnt/.snapshots/first"
