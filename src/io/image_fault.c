@@ -138,30 +138,31 @@ fault_flush(struct image *img)
 	return finish(f, image_flush(f->inner), &event);
 }
 
+/* What concerns a range without data: FN is done to the image below. */
 static int
-fault_punch(struct image *img, uint64_t offset, uint64_t len)
+on_range(struct image *img, enum image_op op, uint64_t offset, uint64_t len,
+	 int (*fn)(struct image *img, uint64_t offset, uint64_t len))
 {
 	struct image_fault *f = to_fault(img);
-	struct image_event event = {.op = IMAGE_OP_PUNCH, .offset = offset, .len = len};
-	int r = begin(f, IMAGE_OP_PUNCH);
+	struct image_event event = {.op = op, .offset = offset, .len = len};
+	int r = begin(f, op);
 
 	if (r)
 		return r;
 	lock_order(f);
-	return finish(f, image_punch(f->inner, offset, len), &event);
+	return finish(f, fn(f->inner, offset, len), &event);
+}
+
+static int
+fault_punch(struct image *img, uint64_t offset, uint64_t len)
+{
+	return on_range(img, IMAGE_OP_PUNCH, offset, len, image_punch);
 }
 
 static int
 fault_discard(struct image *img, uint64_t offset, uint64_t len)
 {
-	struct image_fault *f = to_fault(img);
-	struct image_event event = {.op = IMAGE_OP_DISCARD, .offset = offset, .len = len};
-	int r = begin(f, IMAGE_OP_DISCARD);
-
-	if (r)
-		return r;
-	lock_order(f);
-	return finish(f, image_discard(f->inner, offset, len), &event);
+	return on_range(img, IMAGE_OP_DISCARD, offset, len, image_discard);
 }
 
 static int

@@ -15,6 +15,7 @@
 #include "pool/catalog.h"
 #include "pool/passdown.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 
 #define MAX_RUNS 32U
 
@@ -30,18 +31,6 @@ struct fill {
 	uint64_t begin, end; /* bytes of the volume to write, within the blocks */
 	const uint8_t *buf; /* what comes to BEGIN; NULL: zeros */
 };
-
-static uint64_t
-min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t
-max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
 
 /* --- getting blocks --- */
 

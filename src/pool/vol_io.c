@@ -12,17 +12,12 @@
 #include <string.h>
 
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 
 #define MAX_RUNS 32U
 
 /* So that one request does not hold its range for too long, and its runs fit in a frame. */
 #define MAX_PIECE (8ULL << 20)
-
-static uint64_t
-min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* The part of a run that lies within [offset, end): bytes, and where they are in the data image. */
 static uint64_t

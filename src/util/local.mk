@@ -3,6 +3,7 @@ libutil_a_SOURCES = \
 	src/util/crc32c.c \
 	src/util/crc32c.h \
 	src/util/le.h \
+	src/util/minmax.h \
 	src/util/msg.c \
 	src/util/msg.h \
 	src/util/runs.c \
