@@ -11,6 +11,7 @@ UNIT_TESTS = \
 	tests/unit/io/test-image-memory \
 	tests/unit/pdata/test-block-cache \
 	tests/unit/pdata/test-btree \
+	tests/unit/pdata/test-btree-damage \
 	tests/unit/pdata/test-space-map \
 	tests/unit/pdata/test-thin-meta \
 	tests/unit/pdata/test-thin-meta-hostile \
@@ -72,11 +73,19 @@ AUDIT_FILES = \
 	tests/unit/kept_image.c \
 	tests/unit/kept_image.h
 
-# Its own transaction manager, over an array.
+# Their own transaction manager, over an array.
 tests_unit_pdata_test_btree_SOURCES = \
+	tests/unit/pdata/btree_model.c \
+	tests/unit/pdata/btree_model.h \
 	tests/unit/pdata/fake_txn.c \
 	tests/unit/pdata/fake_txn.h \
 	tests/unit/pdata/test-btree.c
+tests_unit_pdata_test_btree_damage_SOURCES = \
+	tests/unit/pdata/btree_model.c \
+	tests/unit/pdata/btree_model.h \
+	tests/unit/pdata/fake_txn.c \
+	tests/unit/pdata/fake_txn.h \
+	tests/unit/pdata/test-btree-damage.c
 tests_unit_pdata_test_thin_meta_SOURCES = tests/unit/pdata/test-thin-meta.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-meta-hostile.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_images_SOURCES = tests/unit/pdata/test-thin-meta-images.c $(AUDIT_FILES)

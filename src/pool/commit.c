@@ -11,8 +11,6 @@
  *   5. Under meta_lock: metadata blocks freed in the transaction may be used again; data blocks
  *      after their place in the data image was given back (passdown.c).
  *
- * Whoever asks first does the work (in its own thread), for all who ask until it is done.
- *
  * Any error ends the transaction, and with it the next one that has begun meanwhile: the pool
  * goes back to the last commit and is read-only from then on. Nothing is tried again, because a
  * flush that failed may have dropped what it could not write.
@@ -113,8 +111,8 @@ pool_abort(struct pool *p)
 
 /* --- one commit --- */
 
-static bool
-has_changes(struct pool *p)
+bool
+commit_is_needed(struct pool *p)
 {
 	return meta_has_changes(p->tm) || p->catalog.dirty.nr;
 }
@@ -166,8 +164,8 @@ settle(struct pool *p, uint64_t txn)
  * For overwrites in place. A failure concerns the open transaction too: its new mappings may point
  * to data that this flush lost, and the next flush would not tell.
  */
-static int
-flush_data(struct pool *p)
+int
+commit_flush_data(struct pool *p)
 {
 	int r = image_flush(p->data);
 
@@ -200,9 +198,9 @@ commit_once(struct pool *p)
 		passdown_wait(p);
 		pthread_rwlock_wrlock(&p->meta_lock);
 	}
-	if (!has_changes(p)) {
+	if (!commit_is_needed(p)) {
 		pthread_rwlock_unlock(&p->meta_lock);
-		return flush_data(p);
+		return commit_flush_data(p);
 	}
 	r = freeze(p, &batch, &txn);
 	pthread_rwlock_unlock(&p->meta_lock);
@@ -218,129 +216,14 @@ commit_once(struct pool *p)
 }
 
 /* A name or a size that is in no commit is not durable; what the first commit frees may be room for it. */
-static int
-commit(struct pool *p)
+int
+commit_run(struct pool *p)
 {
 	int r = commit_once(p);
 
 	if (!r && p->catalog.incomplete)
 		r = commit_once(p);
 	return !r && p->catalog.incomplete ? -ENOSPC : r;
-}
-
-/* --- asking for it --- */
-
-enum sync_need {
-	NEED_FLUSH, /* of the data image */
-	NEED_COMMIT,
-	NEED_ERROR, /* there was something to make durable, and it is lost */
-};
-
-static enum sync_need
-needs_of(struct pool *p, const struct vol *v)
-{
-	bool changed;
-
-	if (p->mode == POOL_FAIL || (v ? v->lost : p->lost))
-		return NEED_ERROR;
-	if (p->mode >= POOL_READ_ONLY || p->read_only)
-		return NEED_FLUSH;
-	if (!v || p->catalog.incomplete)
-		return NEED_COMMIT;
-	changed = v->record_changed_in > p->durable_txn || p->names_changed_in > p->durable_txn ||
-		  (v->dev && dev_changed_in(v->dev) > p->durable_txn);
-	return changed ? NEED_COMMIT : NEED_FLUSH;
-}
-
-/* Make all in QUEUE durable, by a commit if one of them needs it, and answer them. */
-static void
-sync_round(struct pool *p, struct sync_queue *queue)
-{
-	struct sync_request *req;
-	bool need_commit = false;
-	int r;
-
-	pthread_rwlock_rdlock(&p->meta_lock);
-	STAILQ_FOREACH(req, queue, link)
-		need_commit |= needs_of(p, req->vol) == NEED_COMMIT;
-	pthread_rwlock_unlock(&p->meta_lock);
-	if (need_commit)
-		r = commit(p);
-	else
-		r = p->read_only ? 0 : flush_data(p);
-	while ((req = STAILQ_FIRST(queue))) {
-		bool lost;
-
-		STAILQ_REMOVE_HEAD(queue, link);
-		pthread_rwlock_rdlock(&p->meta_lock);
-		lost = needs_of(p, req->vol) == NEED_ERROR;
-		pthread_rwlock_unlock(&p->meta_lock);
-		req->done(req->arg, lost ? -EIO : r == 0 || r == -ENOSPC ? r : -EIO);
-		if (req->vol)
-			vol_put(req->vol);
-		free(req);
-	}
-}
-
-void
-pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), void *arg)
-{
-	struct sync_request *req = malloc(sizeof(*req));
-	struct sync_queue queue;
-
-	if (!req) {
-		done(arg, -ENOMEM);
-		return;
-	}
-	*req = (struct sync_request){.vol = vol ? vol_get(vol) : NULL, .done = done, .arg = arg};
-	pthread_mutex_lock(&p->sync_lock);
-	STAILQ_INSERT_TAIL(&p->sync_queue, req, link);
-	if (p->syncing) {
-		pthread_mutex_unlock(&p->sync_lock);
-		return;
-	}
-	p->syncing = true;
-	while (!STAILQ_EMPTY(&p->sync_queue)) {
-		STAILQ_INIT(&queue);
-		STAILQ_CONCAT(&queue, &p->sync_queue);
-		pthread_mutex_unlock(&p->sync_lock);
-		sync_round(p, &queue);
-		pthread_mutex_lock(&p->sync_lock);
-	}
-	p->syncing = false;
-	pthread_mutex_unlock(&p->sync_lock);
-}
-
-struct sync_waiter {
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	bool done;
-	int error;
-};
-
-static void
-wake_waiter(void *arg, int error)
-{
-	struct sync_waiter *w = arg;
-
-	pthread_mutex_lock(&w->lock);
-	w->done = true;
-	w->error = error;
-	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
-}
-
-int
-pool_sync_wait(struct pool *p, struct vol *vol)
-{
-	struct sync_waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
-
-	pool_sync(p, vol, wake_waiter, &w);
-	pthread_mutex_lock(&w.lock);
-	while (!w.done)
-		pthread_cond_wait(&w.cond, &w.lock);
-	pthread_mutex_unlock(&w.lock);
-	return w.error;
 }
 
 /* --- changing --- */
@@ -388,97 +271,4 @@ pool_end_change(struct pool *p)
 	pthread_rwlock_unlock(&p->meta_lock);
 	if (hurry)
 		pool_hurry(p);
-}
-
-/* --- the timer --- */
-
-/* How old the time of a last write in the catalog may become while the volume is written in place. */
-#define TIMES_SECONDS 60
-
-/* What the timer does each time. KEPT: when, in seconds, times were kept last. */
-static void
-tick(struct pool *p, time_t now, time_t *kept)
-{
-	bool changes;
-
-	if (now - *kept >= TIMES_SECONDS) {
-		*kept = now;
-		pool_keep_times(p);
-	}
-	pthread_rwlock_rdlock(&p->meta_lock);
-	changes = p->mode < POOL_READ_ONLY && has_changes(p);
-	pthread_rwlock_unlock(&p->meta_lock);
-	if (changes)
-		pool_sync_wait(p, NULL);
-}
-
-static void *
-timer_main(void *arg)
-{
-	struct pool *p = arg;
-	time_t kept = 0;
-
-	pthread_mutex_lock(&p->timer_lock);
-	while (!p->timer_stop) {
-		struct timespec until;
-
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		kept = kept ? kept : until.tv_sec;
-		until.tv_nsec += p->options.commit_interval_ms % 1000 * 1000000L;
-		until.tv_sec += p->options.commit_interval_ms / 1000 + until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		while (!p->timer_stop && !p->timer_now &&
-		       pthread_cond_timedwait(&p->timer_wake, &p->timer_lock, &until) != ETIMEDOUT)
-			;
-		p->timer_now = false;
-		if (p->timer_stop)
-			break;
-		pthread_mutex_unlock(&p->timer_lock);
-		tick(p, until.tv_sec, &kept);
-		pthread_mutex_lock(&p->timer_lock);
-	}
-	pthread_mutex_unlock(&p->timer_lock);
-	return NULL;
-}
-
-int
-pool_start_timer(struct pool *p)
-{
-	int r = -pthread_create(&p->timer, NULL, timer_main, p);
-
-	p->timer_runs = !r;
-	return r;
-}
-
-void
-pool_stop_timer(struct pool *p)
-{
-	if (!p->timer_runs)
-		return;
-	pthread_mutex_lock(&p->timer_lock);
-	p->timer_stop = true;
-	pthread_cond_signal(&p->timer_wake);
-	pthread_mutex_unlock(&p->timer_lock);
-	pthread_join(p->timer, NULL);
-	p->timer_runs = false;
-}
-
-void
-pool_hurry(struct pool *p)
-{
-	struct meta_info info;
-	bool wait;
-
-	pthread_rwlock_rdlock(&p->meta_lock);
-	meta_get_info(p->tm, &info);
-	wait = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 2;
-	pthread_rwlock_unlock(&p->meta_lock);
-	if (wait || !p->timer_runs) {
-		pool_sync_wait(p, NULL);
-		return;
-	}
-	pthread_mutex_lock(&p->timer_lock);
-	p->timer_now = true;
-	pthread_cond_signal(&p->timer_wake);
-	pthread_mutex_unlock(&p->timer_lock);
 }

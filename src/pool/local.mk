@@ -23,5 +23,7 @@ libpool_a_SOURCES = \
 	src/pool/report.h \
 	src/pool/seek.c \
 	src/pool/snapshot.c \
+	src/pool/sync.c \
+	src/pool/timer.c \
 	src/pool/vol.c \
 	src/pool/vol_io.c

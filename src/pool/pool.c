@@ -135,6 +135,7 @@ init_locks(struct pool *p)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->timer_wake, &monotonic);
 	pthread_cond_init(&p->reclaim_wake, &monotonic);
+	pthread_cond_init(&p->sync_wake, NULL);
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutex_init(&p->snapshot_lock, NULL);
 	pthread_mutex_init(&p->sync_lock, NULL);
@@ -167,6 +168,7 @@ pool_free(struct pool *p)
 	pthread_rwlock_destroy(&p->meta_lock);
 	pthread_cond_destroy(&p->timer_wake);
 	pthread_cond_destroy(&p->reclaim_wake);
+	pthread_cond_destroy(&p->sync_wake);
 	pthread_mutex_destroy(&p->snapshot_lock);
 	pthread_mutex_destroy(&p->sync_lock);
 	pthread_mutex_destroy(&p->timer_lock);
@@ -304,6 +306,8 @@ start_threads(struct pool *p)
 	if (p->options.commit_interval_ms) {
 		r = passdown_start(p);
 		if (!r)
+			r = sync_start(p);
+		if (!r)
 			r = pool_start_timer(p);
 	}
 	return r ? r : reclaim_start(p);
@@ -314,6 +318,7 @@ stop_threads(struct pool *p)
 {
 	reclaim_stop_thread(p);
 	pool_stop_timer(p);
+	sync_stop(p);
 	passdown_stop(p);
 }
 
@@ -399,6 +404,7 @@ pool_close(struct pool *p)
 		pool_keep_times(p);
 		r = pool_sync_wait(p, NULL);
 	}
+	sync_stop(p);
 	passdown_stop(p);
 	pool_free(p);
 	return r;

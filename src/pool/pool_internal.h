@@ -150,6 +150,11 @@ struct pool {
 	pthread_mutex_t sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
 	bool syncing; /* sync_lock: somebody works off the queue */
+	bool sync_handed; /* sync_lock: the thread is to go on with it */
+	bool sync_stop; /* sync_lock */
+	pthread_cond_t sync_wake;
+	pthread_t sync_thread;
+	bool sync_runs; /* const while calls are under way */
 
 	pthread_mutex_t timer_lock;
 	pthread_cond_t timer_wake;
@@ -206,6 +211,20 @@ int format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_b
 int pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
 	__attribute__((warn_unused_result));
 void pool_end_change(struct pool *p);
+/* Whether a commit would do anything. meta_lock shared. */
+bool commit_is_needed(struct pool *p);
+/* A commit, or a flush of the data image alone; only by the one who leads (sync.c). */
+int commit_run(struct pool *p);
+int commit_flush_data(struct pool *p);
+
+/* --- sync.c --- */
+
+int sync_start(struct pool *p);
+/* When no call is under way any more. */
+void sync_stop(struct pool *p);
+
+/* --- timer.c --- */
+
 /* Make the timer commit now, when much waits to be written. */
 void pool_hurry(struct pool *p);
 int pool_start_timer(struct pool *p);

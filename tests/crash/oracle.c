@@ -108,6 +108,32 @@ oracle_write(struct oracle *o, uint32_t id, const uint8_t *buf, uint64_t len, ui
 	}
 }
 
+/*
+ * After a kill, what was written past the end may be in the cache, and is cut off at the end when that
+ * moves out: each value that the sector may have, with zeros from there on.
+ */
+void
+oracle_extend(struct oracle *o, uint32_t id, uint64_t size)
+{
+	uint64_t at = size % ORACLE_SECTOR;
+	struct history *h;
+	unsigned nr;
+
+	if (!o->killed || !at || size >= ORACLE_BYTES)
+		return;
+	h = &get_volume(o, id)->sectors[size / ORACLE_SECTOR];
+	nr = (unsigned)h->nr;
+	for (unsigned i = 0; i < nr; i++) {
+		uint8_t *to;
+
+		if (!memcmp(h->v[i]->bytes + at, zero_sector, ORACLE_SECTOR - at))
+			continue;
+		to = add_value(o, h, false);
+		memcpy(to, h->v[i]->bytes, at);
+		memset(to + at, 0, ORACLE_SECTOR - at);
+	}
+}
+
 void
 oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin)
 {
@@ -282,6 +308,7 @@ oracle_killed(struct oracle *o, struct pool *p)
 	for (size_t i = 0; i < o->nr_volumes; i++)
 		for (unsigned j = 0; j < ORACLE_SECTORS; j++)
 			make_unsure(&o->volumes[i]->sectors[j], durable);
+	o->killed = true;
 	o->reverted = true;
 	oracle_look(o, p, false);
 	o->reverted = false;

@@ -80,6 +80,7 @@ struct oracle {
 	struct sync *syncs;
 	size_t nr_syncs;
 	bool reverted;
+	bool killed; /* the process, at least once; its cache stayed */
 	uint32_t committed; /* the last operation within which a commit was */
 	char problem[512]; /* what oracle_check() found */
 };
@@ -87,6 +88,8 @@ struct oracle {
 /* All that is in P now is durable. */
 void oracle_init(struct oracle *o, struct pool *p);
 void oracle_free(struct oracle *o);
+/* The end of a volume of SIZE bytes is about to move out. */
+void oracle_extend(struct oracle *o, uint32_t id, uint64_t size);
 
 /* An operation begins when that many events have been. */
 void oracle_begin(struct oracle *o, size_t events);

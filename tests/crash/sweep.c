@@ -312,7 +312,8 @@ main(void)
 	alarm(HANG_SECONDS);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	check_mute();
-	s.seed = seed ? strtoull(seed, NULL, 0) : (uint64_t)getpid();
+	/* As in explore.c. */
+	s.seed = seed ? strtoull(seed, NULL, 0) : much ? (uint64_t)getpid() : 1000;
 	s.options.commit_interval_ms = 0;
 	s.options.error_if_no_space = true;
 	printf("1..%zu\n# THINFS_TEST_SEED=%" PRIu64 "\n", NR_FAULTS, s.seed);

@@ -167,6 +167,8 @@ op_write(struct workload *w)
 	n = vol ? vol_write(vol, buf, len, offset) : -ENOENT;
 	if (vol)
 		vol_put(vol);
+	if (offset + len > e.size)
+		oracle_extend(w->oracle, e.id, e.size);
 	oracle_write(w->oracle, e.id, buf, len, offset, n == (ssize_t)len);
 	ended(w, n < 0 ? (int)n : 0);
 }
@@ -192,6 +194,8 @@ op_truncate(struct workload *w)
 		vol_put(vol);
 	if (size < e.size)
 		oracle_write(w->oracle, e.id, NULL, e.size - size, size, !r);
+	else
+		oracle_extend(w->oracle, e.id, e.size);
 	ended(w, r);
 }
 
@@ -216,6 +220,8 @@ op_zero(struct workload *w)
 	if (vol)
 		vol_put(vol);
 	end = offset + len < e.size ? offset + len : e.size;
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + len > e.size)
+		oracle_extend(w->oracle, e.id, e.size);
 	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) && offset < end)
 		oracle_write(w->oracle, e.id, NULL, end - offset, offset, !r);
 	ended(w, r);
