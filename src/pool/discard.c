@@ -26,6 +26,18 @@
 
 #define LAST_BLOCK UINT64_MAX
 
+/*
+ * The size of a volume without a record is known from its last mapped block: before that may go, it gets one, where
+ * there can be a catalog. meta_lock exclusive.
+ */
+static int
+keep_size(struct vol *v)
+{
+	int r = v->has_record || v->pool->catalog.foreign ? 0 : vol_record_changed(v);
+
+	return r == -ENOSPC ? 0 : r; /* a full pool must still discard */
+}
+
 /* One step: *next is where to go on. */
 static int
 unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
@@ -41,6 +53,8 @@ unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 	if (r)
 		return r;
 	r = vol_dev(v, &dev);
+	if (!r && max == UNMAP_AT_ONCE)
+		r = keep_size(v);
 	if (!r)
 		r = dev_unmap(dev, begin, end, max, next);
 	pool_end_change(v->pool);

@@ -17,7 +17,7 @@ for case in "${FIXTURES[@]}"; do
 	*) plain+=("$case") ;;
 	esac
 done
-plan $((10 * ${#plain[@]} + 1 + 10 + 14 + 11 + 4 + 2))
+plan $((10 * ${#plain[@]} + 1 + 10 + 14 + 11 + 4 + 2 + 3))
 
 # What every case ends with.
 end_fixture() {
@@ -142,3 +142,13 @@ for note in json.load(open(sys.argv[1]))["notes"]:
 		rmdir "$DIR/ext4"
 	done
 fi
+
+# --- the size of a device that has no record is that of its mappings, until those change ---
+
+unpack_fixture ext4
+expect "size: mounts" mount_fixture || bail_out size
+size=$(stat -c %s "$DIR/mnt/thin-2")
+fallocate -p -o $((size - 65536)) -l 65536 "$DIR/mnt/thin-2"
+thinfs umount "$DIR/mnt"
+expect "size: mounts again" mount_fixture || bail_out size
+is "size: is kept when the last block is discarded" "$(stat -c %s "$DIR/mnt/thin-2")" "$size"
