@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Read-only parser and auditor for dm-thin (v2) metadata images.
 
-Written only from shared/dm-thin-format.md; the "S n" marks in the comments
+Written only from doc/dm-thin-format.md; the "S n" marks in the comments
 are section numbers of that sheet.  Standard library only.
 
   dmthin.py IMAGE [--no-mappings] [--snap] [--xml] [--compact]
