@@ -127,8 +127,8 @@ fill() { # DEVICE COUNT: sectors' worth of random writes
 	n=0
 	while [ $n -lt "$2" ]; do
 		n=$((n + 1))
-		at=$(($(od -An -N4 -tu4 /dev/urandom) % (size / 8)))
-		dd if=/dev/urandom of="$1" bs=4096 count=$((1 + n % 20)) seek=$at conv=notrunc 2>/dev/null || true
+		at=$(($(od -An -N4 -tu4 /dev/urandom) % (size / 8 - 20)))
+		dd if=/dev/urandom of="$1" bs=4096 count=$((1 + n % 20)) seek=$at conv=notrunc 2>/dev/null || die "writing to $1"
 	done
 	sync
 }
