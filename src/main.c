@@ -20,6 +20,7 @@ static const struct command commands[] = {
 	{"snapshot", cmd_snapshot, "DIR NAME [VOLUME...]", "snapshot all volumes, or some"},
 	{"remove", cmd_remove, "[--dry-run] PATH...", "remove volumes or snapshots"},
 	{"sync", cmd_sync, "DIR", "make durable all that was written"},
+	{"check", cmd_check, "[--json] [--repair] [--data DATA] META", "verify the metadata of a pool, and mend them"},
 	{NULL, NULL, NULL, NULL},
 };
 

@@ -21,6 +21,7 @@ struct command {
 	const char *summary; /* half a line */
 };
 
+int cmd_check(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_format(int argc, char **argv);
 int cmd_list(int argc, char **argv);

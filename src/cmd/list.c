@@ -59,7 +59,10 @@ format_created(const json_t *device, char *buf, size_t len)
 	if (json_is_string(created)) {
 		snprintf(buf, len, "%s", json_string_value(created));
 	} else if (json_is_number(created)) {
-		t = (time_t)json_number_value(created);
+		double seconds = json_number_value(created);
+
+		/* Beyond, there are no whole seconds any more, and no time_t. */
+		t = seconds > -1e15 && seconds < 1e15 ? (time_t)seconds : 0;
 		if (t && localtime_r(&t, &tm))
 			strftime(buf, len, "%Y-%m-%d %H:%M:%S", &tm);
 	}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 thinfs_SOURCES += \
+	src/cmd/check.c \
 	src/cmd/cmd.h \
 	src/cmd/common.c \
 	src/cmd/common.h \

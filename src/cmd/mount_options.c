@@ -95,7 +95,7 @@ parse_seconds(const char *text, unsigned *ms)
 static int
 parse_value(struct mount_options *o, char **argv, const char *name, const char *value)
 {
-	uint64_t number;
+	uint64_t number = 0;
 	int r = 0;
 
 	if (strcmp(name, "commit") == 0) {

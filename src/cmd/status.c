@@ -23,8 +23,8 @@ static const struct {
 	const char *mode, *text;
 } modes[] = {
 	{"rw", "read-write"},
-	{"out_of_data_space", "out of data space: remove volumes or snapshots, or discard data"},
-	{"out_of_metadata_space", "out of metadata space: remove snapshots"},
+	{"out_of_data_space", "out of data space: remove volumes or snapshots, discard, or enlarge the image"},
+	{"out_of_metadata_space", "out of metadata space: remove snapshots, or enlarge the metadata image"},
 	{"ro", "read-only"},
 	{"fail", "failed"},
 };
@@ -64,8 +64,8 @@ print_text(const struct target *target, const json_t *status)
 	printf("%-13s %s\n", "mode", target->fd >= 0
 		? mode_text(common_json_string(status, "mode", "?")) : "not mounted");
 	if (json_is_true(json_object_get(status, "needs_check")))
-		printf("%-13s yes: a commit failed; check the metadata before writing again\n",
-		       "needs check");
+		printf("%-13s yes: a commit failed; unmount it, then 'thinfs check --repair %s'\n",
+		       "needs check", target->fd >= 0 ? target->info.meta_path : "META");
 	printf("%-13s %" PRIu64 "\n", "transaction", common_json_number(status, "transaction", 0));
 	printf("%-13s %s\n", "block size",
 	       size_format(common_json_number(status, "block_size", 0), block, sizeof(block)));

@@ -29,8 +29,15 @@ target_is_mount(int fd, struct control_info *info)
 	}
 	if (ioctl(fd, CONTROL_IOC_INFO, info))
 		return false;
-	if (info->magic == CONTROL_MAGIC)
+	/* Whoever answers may be anybody's daemon. */
+	info->data_path[sizeof(info->data_path) - 1] = '\0';
+	info->meta_path[sizeof(info->meta_path) - 1] = '\0';
+	if (info->magic == CONTROL_MAGIC) {
+		/* Another user's daemon may say what it likes. */
+		info->data_path[sizeof(info->data_path) - 1] = '\0';
+		info->meta_path[sizeof(info->meta_path) - 1] = '\0';
 		return true;
+	}
 	errno = ENOTTY;
 	return false;
 }

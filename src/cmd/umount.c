@@ -143,6 +143,12 @@ unmount_live(const char *dir, bool force)
 		return unmount_blindly(dir);
 	if (target_open_mount(dir, &target))
 		return EXIT_FAILED;
+	if (geteuid() && geteuid() != target.info.uid) {
+		msg_error("cannot unmount %s: only who mounted it (user %u) and root may", dir,
+			  target.info.uid);
+		target_close(&target);
+		return EXIT_FAILED;
+	}
 	pidfd = (int)syscall(SYS_pidfd_open, target.info.pid, 0);
 	if (pidfd < 0)
 		msg_warn("cannot wait for the daemon of %s (process %d): it may still be writing "

@@ -42,20 +42,22 @@ do_info(fuse_req_t req)
 	fuse_reply_ioctl(req, 0, &info, sizeof(info));
 }
 
-/* The text of a report, from malloc; NULL: no memory. */
+/* The text of a report for READER, from malloc; NULL: no memory. */
 static char *
-make_report(struct mount *m, uint32_t what)
+make_report(struct mount *m, uint32_t what, const struct pool_caller *reader)
 {
-	json_t *json = what == CONTROL_LIST ? report_list(m->pool) : report_status(m->pool);
+	json_t *json = what == CONTROL_LIST ? report_list_for(m->pool, reader)
+					    : report_status(m->pool);
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
 	return text;
 }
 
-/* Fill in *R from the handle's report. */
+/* Fill in *R from the handle's report, which is what READER may know; NULL: all. */
 static int
-read_report(struct mount *m, struct dir_handle *h, struct control_read *r)
+read_report(struct mount *m, struct dir_handle *h, const struct pool_caller *reader,
+	    struct control_read *r)
 {
 	char *text = NULL;
 	int error = 0;
@@ -63,12 +65,12 @@ read_report(struct mount *m, struct dir_handle *h, struct control_read *r)
 	if (r->report != CONTROL_LIST && r->report != CONTROL_STATUS)
 		return -EINVAL;
 	if (r->offset == 0) {
-		text = make_report(m, r->report);
+		text = make_report(m, r->report, reader);
 		if (!text)
 			return -ENOMEM;
 	}
 
-	pthread_mutex_lock(&h->lock);
+	mutex_lock(&h->lock);
 	if (text) {
 		free(h->text);
 		h->text = text;
@@ -84,7 +86,7 @@ read_report(struct mount *m, struct dir_handle *h, struct control_read *r)
 		r->len = (uint32_t)(left < sizeof(r->text) ? left : sizeof(r->text));
 		memcpy(r->text, h->text + r->offset, r->len);
 	}
-	pthread_mutex_unlock(&h->lock);
+	mutex_unlock(&h->lock);
 	return error;
 }
 
@@ -92,11 +94,12 @@ static void
 do_read(fuse_req_t req, struct dir_handle *h, const void *in)
 {
 	struct control_read *r = session_buffer(); /* of this thread, and free now */
+	struct pool_caller reader = ops_caller(req, 0);
 	int error;
 
 	memcpy(r, in, offsetof(struct control_read, text));
 	memset(r->text, 0, sizeof(r->text));
-	error = read_report(session_of(req), h, r);
+	error = read_report(session_of(req), h, is_owner(req) ? NULL : &reader, r);
 	if (error)
 		ops_reply(req, error);
 	else
@@ -122,7 +125,7 @@ add_names(struct dir_handle *h, const struct control_snapshot *s)
 	char *names;
 	int r = 0;
 
-	pthread_mutex_lock(&h->lock);
+	mutex_lock(&h->lock);
 	if (h->names_len + s->len > NAMES_MAX) {
 		r = -E2BIG;
 	} else if (s->len) {
@@ -136,7 +139,7 @@ add_names(struct dir_handle *h, const struct control_snapshot *s)
 			r = -ENOMEM;
 		}
 	}
-	pthread_mutex_unlock(&h->lock);
+	mutex_unlock(&h->lock);
 	return r;
 }
 
@@ -167,13 +170,13 @@ do_snapshot(fuse_req_t req, struct dir_handle *h, const void *in)
 		return;
 	}
 
-	pthread_mutex_lock(&h->lock);
+	mutex_lock(&h->lock);
 	names = h->names;
 	len = h->names_len;
 	nr = h->nr_names;
 	h->names = NULL;
 	h->names_len = h->nr_names = 0;
-	pthread_mutex_unlock(&h->lock);
+	mutex_unlock(&h->lock);
 
 	caller = ops_caller(req, s->mode);
 	if (nr == 0)

@@ -13,30 +13,30 @@ dir_handle_open(struct mount *m, struct inode *inode)
 	if (!h)
 		return NULL;
 	h->inode = inode;
-	pthread_mutex_init(&h->lock, NULL);
+	mutex_init(&h->lock, "a directory handle", LOCK_LEAF);
 
-	pthread_mutex_lock(&m->lock);
+	mutex_lock(&m->lock);
 	h->next = m->dir_handles;
 	if (h->next)
 		h->next->prev = h;
 	m->dir_handles = h;
-	pthread_mutex_unlock(&m->lock);
+	mutex_unlock(&m->lock);
 	return h;
 }
 
 void
 dir_handle_close(struct mount *m, struct dir_handle *h)
 {
-	pthread_mutex_lock(&m->lock);
+	mutex_lock(&m->lock);
 	if (h->next)
 		h->next->prev = h->prev;
 	if (h->prev)
 		h->prev->next = h->next;
 	else
 		m->dir_handles = h->next;
-	pthread_mutex_unlock(&m->lock);
+	mutex_unlock(&m->lock);
 
-	pthread_mutex_destroy(&h->lock);
+	mutex_destroy(&h->lock);
 	free(h->text);
 	free(h->names);
 	free(h);

@@ -11,7 +11,7 @@ struct dir_handle {
 	struct dir_handle *next, *prev; /* mount->lock */
 	struct inode *inode; /* const; the kernel keeps it while the directory is open */
 
-	pthread_mutex_t lock;
+	struct mutex lock;
 	char *text; /* lock: the report being read out */
 	size_t text_len; /* lock */
 	uint32_t text_what; /* lock */

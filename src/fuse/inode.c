@@ -13,7 +13,7 @@ inode_table_init(struct inode_table *t, struct pool *p)
 		.root = {.kind = INODE_ROOT, .dir = pool_top(p)},
 		.snapshots = {.kind = INODE_SNAPSHOTS},
 	};
-	pthread_mutex_init(&t->lock, NULL);
+	mutex_init(&t->lock, "the inode table", LOCK_LEAF);
 }
 
 static void
@@ -40,7 +40,7 @@ inode_table_destroy(struct inode_table *t)
 		free_inode(inode);
 	}
 	u64map_clear(&t->map);
-	pthread_mutex_destroy(&t->lock);
+	mutex_destroy(&t->lock);
 }
 
 struct inode *
@@ -79,7 +79,7 @@ get_inode(struct inode_table *t, const struct inode *want, struct inode **out)
 	}
 	*fresh = *want;
 
-	pthread_mutex_lock(&t->lock);
+	mutex_lock(&t->lock);
 	if (u64map_get(&t->map, key_of(want), &value)) {
 		*out = (struct inode *)(uintptr_t)value;
 		(*out)->nr_lookup++;
@@ -91,7 +91,7 @@ get_inode(struct inode_table *t, const struct inode *want, struct inode **out)
 			spare = NULL;
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	mutex_unlock(&t->lock);
 
 	if (spare)
 		free_inode(spare);
@@ -131,10 +131,10 @@ inode_forget(struct inode_table *t, struct inode *inode, uint64_t nr)
 
 	if (inode->kind == INODE_ROOT || inode->kind == INODE_SNAPSHOTS)
 		return;
-	pthread_mutex_lock(&t->lock);
+	mutex_lock(&t->lock);
 	inode->nr_lookup -= nr < inode->nr_lookup ? nr : inode->nr_lookup;
 	unused = unhash_unused_locked(t, inode);
-	pthread_mutex_unlock(&t->lock);
+	mutex_unlock(&t->lock);
 	if (unused)
 		free_inode(inode);
 }
@@ -146,13 +146,13 @@ inode_open(struct inode_table *t, struct inode *inode, bool for_write)
 
 	if (r)
 		return r;
-	pthread_mutex_lock(&t->lock);
+	mutex_lock(&t->lock);
 	inode->nr_open++;
 	if (for_write) {
 		inode->nr_write_open++;
 		inode->maybe_dirty = true;
 	}
-	pthread_mutex_unlock(&t->lock);
+	mutex_unlock(&t->lock);
 	return 0;
 }
 
@@ -162,12 +162,12 @@ inode_release(struct inode_table *t, struct inode *inode, bool for_write)
 	bool unused;
 
 	vol_release(inode->vol);
-	pthread_mutex_lock(&t->lock);
+	mutex_lock(&t->lock);
 	inode->nr_open--;
 	if (for_write)
 		inode->nr_write_open--;
 	unused = unhash_unused_locked(t, inode);
-	pthread_mutex_unlock(&t->lock);
+	mutex_unlock(&t->lock);
 	if (unused)
 		free_inode(inode);
 }
@@ -181,7 +181,7 @@ inode_collect_dirty(struct inode_table *t, uint64_t **nodes, size_t *nr)
 
 	*nr = 0;
 	*nodes = NULL;
-	pthread_mutex_lock(&t->lock);
+	mutex_lock(&t->lock);
 	if (t->map.nr) {
 		*nodes = malloc(t->map.nr * sizeof(**nodes));
 		r = *nodes ? 0 : -ENOMEM;
@@ -195,6 +195,6 @@ inode_collect_dirty(struct inode_table *t, uint64_t **nodes, size_t *nr)
 		inode->maybe_dirty = inode->nr_write_open > 0;
 		(*nodes)[(*nr)++] = inode_node(t, inode);
 	}
-	pthread_mutex_unlock(&t->lock);
+	mutex_unlock(&t->lock);
 	return r;
 }

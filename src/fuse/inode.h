@@ -10,12 +10,12 @@
 #ifndef THINFS_FUSE_INODE_H
 #define THINFS_FUSE_INODE_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "pool/pool.h"
+#include "util/lock.h"
 #include "util/u64map.h"
 
 #define SNAPSHOTS_NAME ".snapshots"
@@ -44,7 +44,7 @@ struct inode {
 };
 
 struct inode_table {
-	pthread_mutex_t lock;
+	struct mutex lock;
 	struct u64map map; /* lock: address of the vol or voldir -> struct inode */
 	struct inode root;
 	struct inode snapshots;

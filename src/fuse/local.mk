@@ -19,7 +19,11 @@ thinfs_SOURCES += \
 	src/fuse/ops_xattr.c \
 	src/fuse/parked.c \
 	src/fuse/parked.h \
+	src/fuse/privileges.c \
+	src/fuse/privileges.h \
 	src/fuse/session.c \
 	src/fuse/session.h \
 	src/fuse/snapshot.c \
-	src/fuse/snapshot.h
+	src/fuse/snapshot.h \
+	src/fuse/unmounter.c \
+	src/fuse/unmounter.h

@@ -2,7 +2,8 @@
 /*
  * The life of a mount:
  *
- *   opening   images open and locked, session mounted, threads started
+ *   opening   unmounter started, images open and locked, session mounted, privileges given up,
+ *             threads started
  *   ready     the kernel has the answer to INIT
  *   serving   until one of
  *               the session ended: unmounted from outside;
@@ -27,6 +28,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +37,7 @@
 #include "fuse/mountinfo.h"
 #include "fuse/ops.h"
 #include "fuse/parked.h"
+#include "fuse/privileges.h"
 #include "fuse/session.h"
 #include "fuse/snapshot.h"
 #include "util/msg.h"
@@ -149,6 +152,7 @@ open_session(struct mount *m, const struct mount_options *options)
 	if (mountinfo_find(m->dir, &found) == 0 && found.is_thinfs) {
 		m->dev_major = found.dev_major;
 		m->dev_minor = found.dev_minor;
+		unmounter_watch(&m->unmounter, m->dev_major, m->dev_minor);
 	}
 	return 0;
 }
@@ -194,7 +198,7 @@ leave(struct mount *m)
 	snapshot_stop(m);
 	if (!still_mounted(m))
 		return;
-	if (mountinfo_unmount(m->dir, false) == 0) {
+	if (unmounter_unmount(&m->unmounter, false) == 0) {
 		wait_for_end(m, END_TIMEOUT_MS);
 		return;
 	}
@@ -202,7 +206,7 @@ leave(struct mount *m)
 	 * In use. What its users have written shall not be lost, though their files stop working.
 	 */
 	snapshot_write_back(m);
-	if (mountinfo_unmount(m->dir, true))
+	if (unmounter_unmount(&m->unmounter, true))
 		msg_warn("%s: cannot be unmounted by the daemon, which ends: run 'umount %s'",
 			 m->dir, m->dir);
 }
@@ -285,6 +289,21 @@ serve(struct mount *m, int signal_fd, void (*ready)(void *arg), void *arg)
 	}
 }
 
+/*
+ * From now on nothing is needed but the descriptors there are: images, /dev/fuse. Of what root may do nothing is left
+ * but what its files let it; that is for the unmounter. Core dumps and /proc stay: a second mount finds by /proc who
+ * holds the images.
+ */
+static void
+give_up_privileges(void)
+{
+	int r = privileges_keep(0);
+
+	umask(077);
+	if (r)
+		msg_warn("cannot give up privileges: %s", strerror(-r));
+}
+
 /* With the session mounted: serve it and take everything down again. */
 static int
 run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void *arg), void *arg)
@@ -292,6 +311,10 @@ run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void
 	int r;
 
 	inode_table_init(&m->inodes, m->pool);
+	give_up_privileges();
+	r = pool_start(m->pool);
+	if (r)
+		goto err_unmount;
 	r = parked_start(m, &m->parked);
 	if (r)
 		goto err_unmount;
@@ -323,7 +346,7 @@ err_parked:
 err_unmount:
 	msg_error("cannot serve %s: starting threads failed: %s", m->dir, strerror(-r));
 	inode_table_destroy(&m->inodes);
-	mountinfo_unmount(m->dir, true);
+	unmounter_unmount(&m->unmounter, true);
 	close_session(m);
 	return r;
 }
@@ -356,9 +379,11 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 		.read_only = options->pool.read_only,
 		.uid = geteuid(),
 		.gid = getegid(),
-		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.lock = MUTEX_INITIALIZER("mount->lock", LOCK_LEAF),
 		.idle = PTHREAD_COND_INITIALIZER,
+		.unmounter = {.fd = -1},
 	};
+	struct pool_options pool_options = options->pool;
 	int signal_fd = open_signals();
 	int r, closed;
 
@@ -375,7 +400,13 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	 */
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 
-	r = pool_open(data_path, meta_path, &options->pool, &m.pool);
+	r = unmounter_start(&m.unmounter, dir);
+	if (r) {
+		msg_error("cannot mount %s: starting a process failed: %s", dir, strerror(-r));
+		goto out;
+	}
+	pool_options.threads_later = true;
+	r = pool_open(data_path, meta_path, &pool_options, &m.pool);
 	if (r)
 		goto out;
 	m.block_bytes = pool_block_bytes(m.pool);
@@ -386,6 +417,7 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	if (r == 0)
 		r = closed;
 out:
+	unmounter_stop(&m.unmounter);
 	if (m.wake_fd >= 0)
 		close(m.wake_fd);
 	if (signal_fd >= 0)

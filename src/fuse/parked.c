@@ -27,7 +27,7 @@ struct waiter {
 struct parked {
 	struct mount *m;
 	pthread_t thread;
-	pthread_mutex_t lock; /* a leaf; never held across a call into the pool */
+	struct mutex lock; /* a leaf; never held across a call into the pool */
 	pthread_cond_t changed;
 	struct waiter *first, **last; /* lock */
 	uint64_t bytes; /* lock: in waiters, the one being tried too */
@@ -51,11 +51,11 @@ on_space(void *arg)
 {
 	struct parked *p = arg;
 
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->space = true;
 	if (p->first)
 		pthread_cond_signal(&p->changed);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 }
 
 static int
@@ -82,17 +82,18 @@ answer(struct waiter *w, int r)
 
 /*
  * Take out the first waiter, if there is one that GIVE_UP, its deadline or its caller's death has
- * ended; called with the lock.
+ * ended; called with the lock. *timeout: it was the deadline.
  */
 static struct waiter *
-take_ended_locked(struct parked *p, int *r)
+take_ended_locked(struct parked *p, bool give_up, int *r, bool *timeout)
 {
 	time_t now = now_s();
 
 	for (struct waiter **at = &p->first; *at; at = &(*at)->next) {
 		struct waiter *w = *at;
 
-		if (p->give_up || (w->deadline && now >= w->deadline))
+		*timeout = w->deadline && now >= w->deadline;
+		if (give_up || p->give_up || *timeout)
 			*r = -ENOSPC;
 		else if (fuse_req_interrupted(w->req))
 			*r = -EINTR;
@@ -116,16 +117,21 @@ static void
 answer_ended(struct parked *p)
 {
 	struct waiter *w;
+	bool timeout;
 	int r;
 
 	for (;;) {
-		pthread_mutex_lock(&p->lock);
-		w = take_ended_locked(p, &r);
+		bool give_up = !pool_waits_for_space(p->m->pool);
+
+		mutex_lock(&p->lock);
+		w = take_ended_locked(p, give_up, &r, &timeout);
 		if (w)
 			p->bytes -= data_bytes(w);
-		pthread_mutex_unlock(&p->lock);
+		mutex_unlock(&p->lock);
 		if (!w)
 			return;
+		if (timeout)
+			pool_stop_waiting(p->m->pool);
 		answer(w, r);
 	}
 }
@@ -141,19 +147,19 @@ retry(struct parked *p)
 		struct waiter *w;
 		int r;
 
-		pthread_mutex_lock(&p->lock);
+		mutex_lock(&p->lock);
 		w = p->give_up ? NULL : p->first;
 		if (w) {
 			p->first = w->next;
 			if (!p->first)
 				p->last = &p->first;
 		}
-		pthread_mutex_unlock(&p->lock);
+		mutex_unlock(&p->lock);
 		if (!w)
 			return;
 
 		r = try_again(w);
-		pthread_mutex_lock(&p->lock);
+		mutex_lock(&p->lock);
 		if (r == -ENOSPC) {
 			w->next = p->first;
 			p->first = w;
@@ -162,7 +168,7 @@ retry(struct parked *p)
 		} else {
 			p->bytes -= data_bytes(w);
 		}
-		pthread_mutex_unlock(&p->lock);
+		mutex_unlock(&p->lock);
 		if (r == -ENOSPC)
 			return;
 		answer(w, r);
@@ -174,39 +180,53 @@ say(struct parked *p, bool waiting)
 {
 	if (waiting && !p->said)
 		msg_warn("%s: no space left in the pool, writers wait: remove volumes or "
-			 "snapshots, or discard data in them",
+			 "snapshots, discard data in them, or make the image larger",
 			 p->m->data_path);
 	p->said = waiting;
+}
+
+/* While somebody waits and the pool itself has nothing to tell: whether to try again. */
+static bool
+look_for_space(struct parked *p)
+{
+	struct pool *pool = p->m->pool;
+
+	if (pool_get_mode(pool) != POOL_WRITE)
+		pool_adopt_growth(pool);
+	/* The pool has space: it is the filesystem of the images that has none, which tells nobody when it does again. */
+	return pool_get_mode(pool) == POOL_WRITE;
 }
 
 static void *
 parked_run(void *arg)
 {
 	struct parked *p = arg;
-	bool waiting, stop;
+	bool waiting, tick, stop;
 
 	pthread_setname_np(pthread_self(), "thinfs-parked");
 	for (;;) {
-		pthread_mutex_lock(&p->lock);
+		mutex_lock(&p->lock);
 		if (!p->first && !p->stop) {
-			pthread_cond_wait(&p->changed, &p->lock);
+			cond_wait(&p->changed, &p->lock);
 		} else if (!p->space && !p->give_up && !p->stop) {
 			struct timespec until;
 
 			clock_gettime(CLOCK_MONOTONIC, &until);
 			until.tv_sec += TICK_S;
-			pthread_cond_timedwait(&p->changed, &p->lock, &until);
+			cond_timedwait(&p->changed, &p->lock, &until);
 		}
-		p->space = false;
 		waiting = p->first;
+		tick = waiting && !p->space;
+		p->space = false;
 		stop = p->stop;
-		pthread_mutex_unlock(&p->lock);
+		mutex_unlock(&p->lock);
 
 		say(p, waiting);
 		answer_ended(p);
 		if (stop)
 			return NULL;
-		retry(p);
+		if (!tick || look_for_space(p))
+			retry(p);
 	}
 }
 
@@ -221,8 +241,7 @@ parked_start(struct mount *m, struct parked **out)
 		return -ENOMEM;
 	p->m = m;
 	p->last = &p->first;
-	p->give_up = pool_get_options(m->pool)->error_if_no_space;
-	pthread_mutex_init(&p->lock, NULL);
+	mutex_init(&p->lock, "the parked writers", LOCK_LEAF);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->changed, &attr);
@@ -241,23 +260,23 @@ parked_start(struct mount *m, struct parked **out)
 void
 parked_give_up(struct parked *p)
 {
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->give_up = true;
 	pthread_cond_signal(&p->changed);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 }
 
 void
 parked_stop(struct parked *p)
 {
 	pool_set_space_hook(p->m->pool, NULL, NULL);
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	p->give_up = p->stop = true;
 	pthread_cond_signal(&p->changed);
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	pthread_join(p->thread, NULL);
 	pthread_cond_destroy(&p->changed);
-	pthread_mutex_destroy(&p->lock);
+	mutex_destroy(&p->lock);
 	free(p);
 }
 
@@ -266,9 +285,9 @@ parked_any(struct parked *p)
 {
 	bool any;
 
-	pthread_mutex_lock(&p->lock);
+	mutex_lock(&p->lock);
 	any = p->bytes || p->first;
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	return any;
 }
 
@@ -278,17 +297,19 @@ park(struct parked *p, struct waiter *w)
 	unsigned timeout = pool_get_options(p->m->pool)->no_space_timeout_s;
 	bool room;
 
+	bool wait = pool_waits_for_space(p->m->pool);
+
 	w->deadline = timeout ? now_s() + (time_t)timeout : 0;
 	vol_get(w->vol);
-	pthread_mutex_lock(&p->lock);
-	room = !p->give_up && p->bytes + data_bytes(w) <= PARKED_BYTES_MAX;
+	mutex_lock(&p->lock);
+	room = wait && !p->give_up && p->bytes + data_bytes(w) <= PARKED_BYTES_MAX;
 	if (room) {
 		*p->last = w;
 		p->last = &w->next;
 		p->bytes += data_bytes(w);
 		pthread_cond_signal(&p->changed);
 	}
-	pthread_mutex_unlock(&p->lock);
+	mutex_unlock(&p->lock);
 	if (!room) {
 		vol_put(w->vol);
 		free(w);

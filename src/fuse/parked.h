@@ -3,7 +3,8 @@
  * parked: writes that found no space, waiting for some.
  *
  * They are copied and tried again by a thread of their own, in the order they came, whenever the
- * pool says that there may be space, until no_space_timeout. No thread that serves requests waits.
+ * pool says that there may be space, until no_space_timeout; then all fail, and what comes later too, until the pool is in
+ * write mode again. While any wait, it looks each second whether the images have grown. No thread that serves requests waits.
  */
 #ifndef THINFS_FUSE_PARKED_H
 #define THINFS_FUSE_PARKED_H

@@ -60,27 +60,27 @@ session_wake(struct mount *m)
 void
 session_async_begin(struct mount *m)
 {
-	pthread_mutex_lock(&m->lock);
+	mutex_lock(&m->lock);
 	m->nr_async++;
-	pthread_mutex_unlock(&m->lock);
+	mutex_unlock(&m->lock);
 }
 
 void
 session_async_end(struct mount *m)
 {
-	pthread_mutex_lock(&m->lock);
+	mutex_lock(&m->lock);
 	if (--m->nr_async == 0)
 		pthread_cond_broadcast(&m->idle);
-	pthread_mutex_unlock(&m->lock);
+	mutex_unlock(&m->lock);
 }
 
 void
 session_async_wait(struct mount *m)
 {
-	pthread_mutex_lock(&m->lock);
+	mutex_lock(&m->lock);
 	while (m->nr_async)
-		pthread_cond_wait(&m->idle, &m->lock);
-	pthread_mutex_unlock(&m->lock);
+		cond_wait(&m->idle, &m->lock);
+	mutex_unlock(&m->lock);
 }
 
 /* --- what libfuse reads and writes passes here --- */

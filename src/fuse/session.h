@@ -25,7 +25,9 @@
 #include <time.h>
 
 #include "fuse/inode.h"
+#include "fuse/unmounter.h"
 #include "pool/pool.h"
+#include "util/lock.h"
 
 #define SESSION_IO_MAX (1U << 20) /* bytes of the largest READ or WRITE */
 
@@ -54,6 +56,8 @@ struct mount {
 	struct worker *workers;
 	unsigned nr_workers;
 
+	struct unmounter unmounter; /* the main thread */
+
 	int wake_fd; /* eventfd that the main thread watches */
 	atomic_bool ready; /* the kernel has the answer to INIT */
 	atomic_bool ended; /* a worker saw the end of the session */
@@ -63,7 +67,7 @@ struct mount {
 	uint64_t init_unique; /* of INIT, and the flags that the kernel offered in it */
 	uint64_t init_flags;
 
-	pthread_mutex_t lock;
+	struct mutex lock;
 	pthread_cond_t idle; /* nr_async has become 0 */
 	unsigned nr_async; /* lock: requests whose answer comes from a thread of the pool */
 	struct dir_handle *dir_handles; /* lock: all that are open */

@@ -33,7 +33,7 @@ struct job {
 struct jobs {
 	struct mount *m;
 	pthread_t thread;
-	pthread_mutex_t lock; /* a leaf */
+	struct mutex lock; /* a leaf */
 	pthread_cond_t changed;
 	struct job *first, **last; /* lock */
 	bool stop; /* lock: take no more, end when all is done */
@@ -58,26 +58,15 @@ write_back(const struct write_back *w)
 		fuse_lowlevel_notify_inval_inode(w->m->se, w->nodes[i], 0, 0);
 }
 
-void
-snapshot_write_back(struct mount *m)
-{
-	struct write_back w = {.m = m};
-
-	if (inode_collect_dirty(&m->inodes, &w.nodes, &w.nr))
-		return;
-	write_back(&w);
-	free(w.nodes);
-}
-
 static void
 set_writing(struct mount *m, bool writing)
 {
 	struct jobs *q = m->jobs;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	q->writing = writing;
 	pthread_cond_broadcast(&q->written);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 }
 
 static void *
@@ -98,9 +87,10 @@ static int
 wait_written(struct mount *m)
 {
 	struct jobs *q = m->jobs;
+	bool full;
 	int r = 0;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	while (q->writing && !r) {
 		struct timespec until;
 
@@ -108,11 +98,14 @@ wait_written(struct mount *m)
 		until.tv_nsec += LOOK_MS * 1000000L;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
-		if (pthread_cond_timedwait(&q->written, &q->lock, &until) && q->writing &&
-		    parked_any(m->parked))
-			r = -ENOSPC;
+		if (cond_timedwait(&q->written, &q->lock, &until) && q->writing) {
+			mutex_unlock(&q->lock);
+			full = parked_any(m->parked);
+			mutex_lock(&q->lock);
+			r = full && q->writing ? -ENOSPC : 0;
+		}
 	}
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	return r;
 }
 
@@ -157,6 +150,17 @@ write_back_all(struct mount *m)
 		return write_back_or_full(m, nodes, nr);
 	free(nodes);
 	return r;
+}
+
+/*
+ * Not in the main thread itself: while it waits for the kernel it could not be killed, and the unmounter would not
+ * know that the daemon is dead. Writes that wait for space have been given up, and are gone soon.
+ */
+void
+snapshot_write_back(struct mount *m)
+{
+	while (write_back_all(m) == -ENOSPC)
+		;
 }
 
 static void
@@ -269,16 +273,16 @@ jobs_run(void *arg)
 	for (;;) {
 		struct job *j;
 
-		pthread_mutex_lock(&q->lock);
+		mutex_lock(&q->lock);
 		while (!q->first && !q->stop)
-			pthread_cond_wait(&q->changed, &q->lock);
+			cond_wait(&q->changed, &q->lock);
 		j = q->first;
 		if (j) {
 			q->first = j->next;
 			if (!q->first)
 				q->last = &q->first;
 		}
-		pthread_mutex_unlock(&q->lock);
+		mutex_unlock(&q->lock);
 		if (!j)
 			return NULL;
 		do_job(q->m, j);
@@ -297,7 +301,7 @@ snapshot_start(struct mount *m, struct jobs **out)
 		return -ENOMEM;
 	q->m = m;
 	q->last = &q->first;
-	pthread_mutex_init(&q->lock, NULL);
+	mutex_init(&q->lock, "the jobs", LOCK_LEAF);
 	pthread_cond_init(&q->changed, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -318,11 +322,11 @@ snapshot_stop(struct mount *m)
 	struct jobs *q = m->jobs;
 	bool running;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	running = !q->stop;
 	q->stop = true;
 	pthread_cond_signal(&q->changed);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	if (running)
 		pthread_join(q->thread, NULL);
 }
@@ -330,13 +334,13 @@ snapshot_stop(struct mount *m)
 void
 snapshot_free(struct mount *m)
 {
-	pthread_mutex_lock(&m->jobs->lock);
+	mutex_lock(&m->jobs->lock);
 	while (m->jobs->writing)
-		pthread_cond_wait(&m->jobs->written, &m->jobs->lock);
-	pthread_mutex_unlock(&m->jobs->lock);
+		cond_wait(&m->jobs->written, &m->jobs->lock);
+	mutex_unlock(&m->jobs->lock);
 	pthread_cond_destroy(&m->jobs->written);
 	pthread_cond_destroy(&m->jobs->changed);
-	pthread_mutex_destroy(&m->jobs->lock);
+	mutex_destroy(&m->jobs->lock);
 	free(m->jobs);
 	m->jobs = NULL;
 }
@@ -352,14 +356,14 @@ queue(fuse_req_t req, struct job *j)
 		ops_reply(req, -ENOMEM);
 		return;
 	}
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	stop = q->stop;
 	if (!stop) {
 		*q->last = j;
 		q->last = &j->next;
 		pthread_cond_signal(&q->changed);
 	}
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	if (stop) {
 		free(j);
 		ops_reply(req, -ESHUTDOWN);

@@ -30,6 +30,8 @@ struct image_ops {
 	int (*punch)(struct image *img, uint64_t offset, uint64_t len);
 	/* Give the space of [offset, offset + len) back; what it reads as then is undefined. */
 	int (*discard)(struct image *img, uint64_t offset, uint64_t len);
+	/* May be NULL: image_allocate(). */
+	int (*allocate)(struct image *img, uint64_t offset, uint64_t len);
 	int (*resize)(struct image *img, uint64_t size); /* -EOPNOTSUPP for a block device */
 	int (*get_size)(struct image *img, uint64_t *size);
 	void (*close)(struct image *img);
@@ -99,6 +101,16 @@ static inline int
 image_discard(struct image *img, uint64_t offset, uint64_t len)
 {
 	return img->ops->discard(img, offset, len);
+}
+
+/*
+ * Have what is below provide for [offset, offset + len), so that writing there does not fail for lack of space.
+ * -ENOSPC: there is too little. Where this cannot be done nothing happens, and that is 0. What the range reads as stays.
+ */
+static inline int
+image_allocate(struct image *img, uint64_t offset, uint64_t len)
+{
+	return img->ops->allocate ? img->ops->allocate(img, offset, len) : 0;
 }
 
 static inline int

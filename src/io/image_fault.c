@@ -9,6 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/unflushed.h"
+
+#define SECTOR 512U
+
 struct fault {
 	uint64_t count; /* operations tried */
 	uint64_t fail_at; /* the count that fails; 0: none */
@@ -25,6 +29,8 @@ struct image_fault {
 	struct image image;
 	struct image *inner; /* const */
 	struct fault faults[IMAGE_NR_OPS]; /* lock */
+	unsigned short_sectors; /* lock */
+	struct unflushed *unflushed; /* order_lock; NULL: nothing is dropped */
 	image_observer observer; /* const once threads use it */
 	void *observer_arg;
 };
@@ -59,19 +65,25 @@ begin(struct image_fault *f, enum image_op op)
 static void
 lock_order(struct image_fault *f)
 {
-	if (f->observer)
+	if (f->observer || f->unflushed)
 		pthread_mutex_lock(&f->order_lock);
+}
+
+/* Between lock_order() and what changes LEN bytes at OFFSET. */
+static int
+remember(struct image_fault *f, uint64_t offset, uint64_t len)
+{
+	return f->unflushed ? unflushed_remember(f->unflushed, f->inner, offset, len) : 0;
 }
 
 /* The end of what lock_order() began; R is the result. */
 static int
 finish(struct image_fault *f, int r, const struct image_event *event)
 {
-	if (f->observer) {
-		if (!r)
-			f->observer(f->observer_arg, event);
+	if (f->observer && !r)
+		f->observer(f->observer_arg, event);
+	if (f->observer || f->unflushed)
 		pthread_mutex_unlock(&f->order_lock);
-	}
 	return r;
 }
 
@@ -103,26 +115,54 @@ join(const struct iovec *iov, int nr_iov, uint64_t *len)
 	return data;
 }
 
+/* Write the LEN bytes of DATA, and say so. */
+static int
+write_joined(struct image_fault *f, const void *data, uint64_t len, uint64_t offset)
+{
+	struct image_event event = {
+		.op = IMAGE_OP_WRITE, .offset = offset, .len = len, .data = data};
+	int r;
+
+	lock_order(f);
+	r = remember(f, offset, len);
+	if (!r)
+		r = image_write(f->inner, data, len, offset);
+	return finish(f, r, &event);
+}
+
+/* How much of a write that fails is done: up to the border of a sector, and less than all. */
+static uint64_t
+short_length(struct image_fault *f, uint64_t offset, uint64_t len)
+{
+	uint64_t end;
+
+	if (!len)
+		return 0;
+	pthread_mutex_lock(&f->lock);
+	end = offset - offset % SECTOR + (uint64_t)f->short_sectors * SECTOR;
+	pthread_mutex_unlock(&f->lock);
+	if (end >= offset + len)
+		end = (offset + len - 1) / SECTOR * SECTOR;
+	return end > offset ? end - offset : 0;
+}
+
 static int
 fault_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	struct image_fault *f = to_fault(img);
-	struct image_event event = {.op = IMAGE_OP_WRITE, .offset = offset};
-	void *data = NULL;
-	int r = begin(f, IMAGE_OP_WRITE);
+	int error = begin(f, IMAGE_OP_WRITE), r;
+	uint64_t len, part;
+	void *data;
 
-	if (r)
-		return r;
-	if (f->observer) {
-		data = join(iov, nr_iov, &event.len);
-		if (!data)
-			return -ENOMEM;
-		event.data = data;
-	}
-	lock_order(f);
-	r = finish(f, image_writev(f->inner, iov, nr_iov, offset), &event);
+	if (!error && !f->observer && !f->unflushed)
+		return image_writev(f->inner, iov, nr_iov, offset);
+	data = join(iov, nr_iov, &len);
+	if (!data)
+		return -ENOMEM;
+	part = error ? short_length(f, offset, len) : len;
+	r = part || !error ? write_joined(f, data, part, offset) : 0;
 	free(data);
-	return r;
+	return error ? error : r;
 }
 
 static int
@@ -132,10 +172,16 @@ fault_flush(struct image *img)
 	struct image_event event = {.op = IMAGE_OP_FLUSH};
 	int r = begin(f, IMAGE_OP_FLUSH);
 
-	if (r)
+	if (r && !f->unflushed)
 		return r;
 	lock_order(f);
-	return finish(f, image_flush(f->inner), &event);
+	if (r)
+		unflushed_take_back(f->unflushed, f->inner);
+	else
+		r = image_flush(f->inner);
+	if (!r && f->unflushed)
+		unflushed_forget(f->unflushed);
+	return finish(f, r, &event);
 }
 
 /* What concerns a range without data: FN is done to the image below. */
@@ -150,7 +196,10 @@ on_range(struct image *img, enum image_op op, uint64_t offset, uint64_t len,
 	if (r)
 		return r;
 	lock_order(f);
-	return finish(f, fn(f->inner, offset, len), &event);
+	r = remember(f, offset, len);
+	if (!r)
+		r = fn(f->inner, offset, len);
+	return finish(f, r, &event);
 }
 
 static int
@@ -190,6 +239,7 @@ fault_close(struct image *img)
 	struct image_fault *f = to_fault(img);
 
 	image_close(f->inner);
+	unflushed_free(f->unflushed);
 	pthread_mutex_destroy(&f->order_lock);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
@@ -245,6 +295,7 @@ image_fault_clear(struct image *img)
 		f->faults[op].fail_at = 0;
 		f->faults[op].delay_usec = 0;
 	}
+	f->short_sectors = 0;
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -256,6 +307,26 @@ image_fault_delay(struct image *img, enum image_op op, unsigned usec)
 	pthread_mutex_lock(&f->lock);
 	f->faults[op].delay_usec = usec;
 	pthread_mutex_unlock(&f->lock);
+}
+
+void
+image_fault_short(struct image *img, unsigned sectors)
+{
+	struct image_fault *f = to_fault(img);
+
+	pthread_mutex_lock(&f->lock);
+	f->short_sectors = sectors;
+	pthread_mutex_unlock(&f->lock);
+}
+
+int
+image_fault_drop_unflushed(struct image *img)
+{
+	struct image_fault *f = to_fault(img);
+
+	if (!f->unflushed)
+		f->unflushed = unflushed_new();
+	return f->unflushed ? 0 : -ENOMEM;
 }
 
 uint64_t

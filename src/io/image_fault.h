@@ -3,7 +3,7 @@
  * image_fault: an image that fails when told to, is slow, and tells what is done to it. For tests.
  *
  * It passes everything on to another image. Per kind of operation it counts, waits and fails; a
- * failed operation does nothing to the image below.
+ * failed operation does nothing to the image below, unless it is a write that shall fail half-way.
  *
  * Locking: the functions here may be called at any time, from any thread, but for
  * image_fault_observe(), which must come before other threads use the image.
@@ -42,6 +42,18 @@ int image_fault_wrap(struct image *inner, struct image **out);
  */
 void image_fault_set(struct image *img, enum image_op op, uint64_t nth, int error,
 		     bool from_then_on);
+
+/*
+ * Of a write that fails, up to SECTORS sectors of 512 bytes reach the image below, but never all of it. 0, at first: nothing does.
+ */
+void image_fault_short(struct image *img, unsigned sectors);
+
+/*
+ * When a flush fails, what was written since the last one that succeeded is taken back, as a kernel may that cannot write its
+ * dirty pages: and the next flush succeeds. To be asked for before other threads use the image, whose writes
+ * run one at a time from then on. 0 or -ENOMEM.
+ */
+int image_fault_drop_unflushed(struct image *img);
 
 /* No more failures and delays. */
 void image_fault_clear(struct image *img);

@@ -261,6 +261,21 @@ file_discard(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+file_allocate(struct image *img, uint64_t offset, uint64_t len)
+{
+	int r;
+
+	if (img->is_block_device)
+		return 0;
+	if (img->read_only)
+		return -EROFS;
+	do
+		r = fallocate(to_file(img)->fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
+	while (r && errno == EINTR);
+	return r && !is_unsupported(errno) ? -errno : 0;
+}
+
+static int
 file_resize(struct image *img, uint64_t size)
 {
 	struct image_file *f = to_file(img);
@@ -298,6 +313,7 @@ static const struct image_ops file_ops = {
 	.flush = file_flush,
 	.punch = file_punch,
 	.discard = file_discard,
+	.allocate = file_allocate,
 	.resize = file_resize,
 	.get_size = file_get_size,
 	.close = file_close,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,19 +83,28 @@ find_lock_holder(const struct stat *st)
 	return pid;
 }
 
-static void
-process_name(long pid, char *name, int size)
+/* The first line of a small file, without its end. */
+static bool
+read_line(const char *path, char *line, size_t size)
 {
-	char path[64];
-	FILE *f;
+	FILE *f = fopen(path, "re");
+	bool good = f && fgets(line, (int)size, f);
 
-	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
-	f = fopen(path, "re");
-	if (!f || !fgets(name, size, f))
-		snprintf(name, (size_t)size, "?");
 	if (f)
 		fclose(f);
-	name[strcspn(name, "\n")] = '\0';
+	if (good)
+		line[strcspn(line, "\n")] = '\0';
+	return good;
+}
+
+static void
+process_name(long pid, char *name, size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
+	if (!read_line(path, name, size))
+		snprintf(name, size, "?");
 }
 
 static void
@@ -105,6 +115,48 @@ report_process(const char *path, long pid)
 	process_name(pid, name, sizeof(name));
 	msg_error("%s: in use by process %ld (%s); %s", path, pid, name,
 		  strcmp(name, "thinfs") ? "end it first" : "unmount it first with 'thinfs umount'");
+}
+
+/*
+ * A loop device over the file: it takes no lock, but who uses it reads and writes the file. One that is read-only is
+ * like another reader. In other mount namespaces its path may lead elsewhere; then it is not found.
+ */
+static bool
+find_loop(const struct stat *st, bool exclusive, char *name, size_t size)
+{
+	char path[64 + NAME_MAX], file[PATH_MAX], ro[4];
+	struct dirent *entry;
+	struct stat other;
+	bool found = false;
+	DIR *blocks = opendir("/sys/block");
+
+	while (blocks && !found && (entry = readdir(blocks))) {
+		if (strncmp(entry->d_name, "loop", 4) != 0)
+			continue;
+		snprintf(path, sizeof(path), "/sys/block/%s/loop/backing_file", entry->d_name);
+		if (!read_line(path, file, sizeof(file)) || stat(file, &other) || !same_file(st, &other))
+			continue;
+		snprintf(path, sizeof(path), "/sys/block/%s/ro", entry->d_name);
+		found = exclusive || !read_line(path, ro, sizeof(ro)) || strcmp(ro, "1") != 0;
+		if (found)
+			snprintf(name, size, "%s", entry->d_name);
+	}
+	if (blocks)
+		closedir(blocks);
+	return found;
+}
+
+static int
+check_loop(int fd, bool exclusive, const char *path)
+{
+	char name[NAME_MAX + 1];
+	struct stat st;
+
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || !find_loop(&st, exclusive, name, sizeof(name)))
+		return 0;
+	msg_error("%s: in use by the loop device /dev/%s; detach it first with 'losetup -d /dev/%s'", path, name,
+		  name);
+	return -EBUSY;
 }
 
 int
@@ -119,7 +171,7 @@ image_lock(int fd, bool exclusive, const char *path)
 	int err;
 
 	if (!fcntl(fd, F_OFD_SETLK, &lock))
-		return 0;
+		return check_loop(fd, exclusive, path);
 	err = errno;
 	if (err != EAGAIN && err != EACCES) {
 		msg_error("%s: cannot lock it: %s", path, strerror(err));
@@ -135,8 +187,8 @@ image_lock(int fd, bool exclusive, const char *path)
 	if (pid)
 		report_process(path, pid);
 	else
-		msg_error("%s: in use by a process of another user or machine; unmount it there first",
-			  path);
+		msg_error("%s: in use by a process of another user, container or machine; unmount it there "
+			  "first", path);
 	return -EBUSY;
 }
 

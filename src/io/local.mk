@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 libio_a_SOURCES = \
+	src/io/fault_spec.c \
+	src/io/fault_spec.h \
 	src/io/image.h \
 	src/io/image_fault.c \
 	src/io/image_fault.h \
@@ -7,4 +9,6 @@ libio_a_SOURCES = \
 	src/io/image_lock.c \
 	src/io/image_lock.h \
 	src/io/image_memory.c \
-	src/io/image_zero.c
+	src/io/image_zero.c \
+	src/io/unflushed.c \
+	src/io/unflushed.h

@@ -17,13 +17,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pdata/block_cache.h"
 #include "pdata/format.h"
+#include "util/lock.h"
 #include "util/msg.h"
 
 #define NR_SHARDS 64U
@@ -54,7 +54,7 @@ LIST_HEAD(entry_bucket, cache_entry);
 TAILQ_HEAD(entry_list, cache_entry);
 
 struct shard {
-	pthread_mutex_t lock;
+	struct mutex lock;
 	pthread_cond_t loaded;
 	struct block_cache *bc;
 	struct entry_bucket *buckets;
@@ -69,6 +69,9 @@ struct block_cache {
 	_Atomic uint64_t nr_blocks;
 	struct entry_list dirty; /* the exclusive metadata lock */
 	atomic_size_t nr_dirty;
+	/* A bit for each block that something was found to point to. Grows under the exclusive metadata lock. */
+	_Atomic uint32_t *in_use;
+	uint64_t in_use_words;
 	struct entry_list frozen; /* the one who commits */
 	struct shard shards[NR_SHARDS];
 };
@@ -80,6 +83,54 @@ hash_of(uint64_t nr)
 
 	return h ^ (h >> 32);
 }
+
+/* --- which blocks are known to be in use --- */
+
+/* Without memory for it, blocks beyond are not watched. */
+static void
+watch_blocks(struct block_cache *bc, uint64_t nr_blocks)
+{
+	uint64_t words = nr_blocks / 32 + 1;
+	_Atomic uint32_t *grown;
+
+	if (words <= bc->in_use_words)
+		return;
+	grown = reallocarray((void *)bc->in_use, words, sizeof(*grown));
+	if (!grown)
+		return;
+	memset((void *)(grown + bc->in_use_words), 0, (words - bc->in_use_words) * sizeof(*grown));
+	bc->in_use = grown;
+	bc->in_use_words = words;
+}
+
+static void
+set_in_use(struct block_cache *bc, uint64_t nr)
+{
+	if (nr / 32 < bc->in_use_words)
+		atomic_fetch_or(&bc->in_use[nr / 32], 1U << nr % 32);
+}
+
+static void
+clear_in_use(struct block_cache *bc, uint64_t nr)
+{
+	if (nr / 32 < bc->in_use_words)
+		atomic_fetch_and(&bc->in_use[nr / 32], ~(1U << nr % 32));
+}
+
+static bool
+is_in_use(struct block_cache *bc, uint64_t nr)
+{
+	return nr / 32 < bc->in_use_words && bc->in_use[nr / 32] >> nr % 32 & 1;
+}
+
+static void
+clear_all_in_use(struct block_cache *bc)
+{
+	for (uint64_t w = 0; w < bc->in_use_words; w++)
+		bc->in_use[w] = 0;
+}
+
+/* --- the table --- */
 
 static struct shard *
 shard_of(struct block_cache *bc, uint64_t nr)
@@ -183,7 +234,7 @@ shard_init(struct block_cache *bc, struct shard *s, size_t max_entries)
 	if (!s->buckets)
 		return -ENOMEM;
 	TAILQ_INIT(&s->ring);
-	pthread_mutex_init(&s->lock, NULL);
+	mutex_init(&s->lock, "a shard of the block cache", LOCK_LEAF);
 	pthread_cond_init(&s->loaded, NULL);
 	return 0;
 }
@@ -202,10 +253,12 @@ bc_open(struct image *img, uint64_t nr_blocks, size_t memory, struct block_cache
 	TAILQ_INIT(&bc->frozen);
 	if (per_shard < MIN_BLOCKS_PER_SHARD)
 		per_shard = MIN_BLOCKS_PER_SHARD;
+	watch_blocks(bc, nr_blocks);
 	for (unsigned i = 0; i < NR_SHARDS; i++) {
 		if (shard_init(bc, &bc->shards[i], per_shard)) {
 			while (i--)
 				free(bc->shards[i].buckets);
+			free((void *)bc->in_use);
 			free(bc);
 			return -ENOMEM;
 		}
@@ -225,14 +278,16 @@ bc_close(struct block_cache *bc)
 
 		free(s->buckets);
 		pthread_cond_destroy(&s->loaded);
-		pthread_mutex_destroy(&s->lock);
+		mutex_destroy(&s->lock);
 	}
+	free((void *)bc->in_use);
 	free(bc);
 }
 
 void
 bc_set_nr_blocks(struct block_cache *bc, uint64_t nr_blocks)
 {
+	watch_blocks(bc, nr_blocks);
 	bc->nr_blocks = nr_blocks;
 }
 
@@ -255,15 +310,16 @@ entry_load(struct cache_entry *e)
 	struct shard *s = e->shard;
 	int r = block_read_verified(s->bc->img, e->b.nr, e->type, e->b.data);
 
-	pthread_mutex_lock(&s->lock);
+	mutex_lock(&s->lock);
 	if (r) {
 		unhash_locked(e);
 	} else {
+		set_in_use(s->bc, e->b.nr);
 		e->state = ENTRY_CLEAN;
 		TAILQ_INSERT_TAIL(&s->ring, e, link);
 	}
 	pthread_cond_broadcast(&s->loaded);
-	pthread_mutex_unlock(&s->lock);
+	mutex_unlock(&s->lock);
 	if (r)
 		entry_free(e);
 	return r;
@@ -276,7 +332,7 @@ find_and_hold_locked(struct shard *s, uint64_t nr)
 	struct cache_entry *e;
 
 	while ((e = find_locked(s, nr)) && e->state == ENTRY_LOADING)
-		pthread_cond_wait(&s->loaded, &s->lock);
+		cond_wait(&s->loaded, &s->lock);
 	if (e) {
 		e->holders++;
 		e->used = true;
@@ -293,17 +349,17 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 
 	if (nr >= bc->nr_blocks) {
 		msg_error("%s: something points to metadata block %" PRIu64
-			  ", but there are only %" PRIu64 "; check it with thin_check",
+			  ", but there are only %" PRIu64 "; check it with 'thinfs check'",
 			  bc->img->name, nr, bc_nr_blocks(bc));
 		return -EUCLEAN;
 	}
-	pthread_mutex_lock(&s->lock);
+	mutex_lock(&s->lock);
 	e = find_and_hold_locked(s, nr);
 	if (!e) {
 		e = entry_new_locked(s, nr, type, ENTRY_LOADING);
 		load = true;
 	}
-	pthread_mutex_unlock(&s->lock);
+	mutex_unlock(&s->lock);
 	if (!e)
 		return -ENOMEM;
 	if (load) {
@@ -311,7 +367,10 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 
 		if (r)
 			return r;
-	} else if (e->type != type) {
+	} else if (!is_in_use(bc, nr)) {
+		set_in_use(bc, nr); /* it was freed, but something still points to it */
+	}
+	if (!load && e->type != type) {
 		msg_error("%s: metadata block %" PRIu64 " is used both as %s and as %s",
 			  bc->img->name, nr, block_type_name(e->type), block_type_name(type));
 		bc_put(&e->b);
@@ -326,10 +385,10 @@ bc_put(struct block *b)
 {
 	struct shard *s = b->entry->shard;
 
-	pthread_mutex_lock(&s->lock);
+	mutex_lock(&s->lock);
 	assert(b->entry->holders > 0);
 	b->entry->holders--;
-	pthread_mutex_unlock(&s->lock);
+	mutex_unlock(&s->lock);
 }
 
 int
@@ -339,7 +398,12 @@ bc_new(struct block_cache *bc, uint64_t nr, enum block_type type, struct block *
 	struct cache_entry *e;
 
 	assert(nr < bc->nr_blocks);
-	pthread_mutex_lock(&s->lock);
+	if (is_in_use(bc, nr)) {
+		msg_error("%s: the metadata space map counts block %" PRIu64 " as free, but it is in use; "
+			  "nothing is written there; check it with 'thinfs check'", bc->img->name, nr);
+		return -EUCLEAN;
+	}
+	mutex_lock(&s->lock);
 	e = find_and_hold_locked(s, nr);
 	if (e) {
 		/* What was there before has been free since the last commit. */
@@ -350,9 +414,10 @@ bc_new(struct block_cache *bc, uint64_t nr, enum block_type type, struct block *
 	} else {
 		e = entry_new_locked(s, nr, type, ENTRY_DIRTY);
 	}
-	pthread_mutex_unlock(&s->lock);
+	mutex_unlock(&s->lock);
 	if (!e)
 		return -ENOMEM;
+	set_in_use(bc, nr);
 	memset(e->b.data, 0, METADATA_BLOCK_SIZE);
 	TAILQ_INSERT_TAIL(&bc->dirty, e, link);
 	bc->nr_dirty++;
@@ -372,7 +437,8 @@ bc_forget(struct block_cache *bc, uint64_t nr)
 	struct shard *s = shard_of(bc, nr);
 	struct cache_entry *e;
 
-	pthread_mutex_lock(&s->lock);
+	clear_in_use(bc, nr);
+	mutex_lock(&s->lock);
 	e = find_locked(s, nr);
 	if (e && e->state == ENTRY_DIRTY) {
 		TAILQ_REMOVE(&bc->dirty, e, link);
@@ -382,7 +448,7 @@ bc_forget(struct block_cache *bc, uint64_t nr)
 		e->used = false;
 		TAILQ_INSERT_HEAD(&s->ring, e, link);
 	}
-	pthread_mutex_unlock(&s->lock);
+	mutex_unlock(&s->lock);
 }
 
 void
@@ -392,9 +458,9 @@ bc_freeze(struct block_cache *bc)
 
 	assert(TAILQ_EMPTY(&bc->frozen));
 	TAILQ_FOREACH(e, &bc->dirty, link) {
-		pthread_mutex_lock(&e->shard->lock);
+		mutex_lock(&e->shard->lock);
 		e->state = ENTRY_FROZEN;
-		pthread_mutex_unlock(&e->shard->lock);
+		mutex_unlock(&e->shard->lock);
 	}
 	TAILQ_CONCAT(&bc->frozen, &bc->dirty, link);
 	bc->nr_dirty = 0;
@@ -468,10 +534,10 @@ bc_thaw(struct block_cache *bc)
 		struct shard *s = e->shard;
 
 		TAILQ_REMOVE(&bc->frozen, e, link);
-		pthread_mutex_lock(&s->lock);
+		mutex_lock(&s->lock);
 		e->state = ENTRY_CLEAN;
 		TAILQ_INSERT_TAIL(&s->ring, e, link);
-		pthread_mutex_unlock(&s->lock);
+		mutex_unlock(&s->lock);
 	}
 }
 
@@ -481,6 +547,7 @@ bc_drop_all(struct block_cache *bc)
 	TAILQ_INIT(&bc->dirty);
 	TAILQ_INIT(&bc->frozen);
 	bc->nr_dirty = 0;
+	clear_all_in_use(bc);
 	for (unsigned i = 0; i < NR_SHARDS; i++) {
 		struct shard *s = &bc->shards[i];
 
@@ -512,9 +579,9 @@ bc_nr_cached(const struct block_cache *bc)
 	for (unsigned i = 0; i < NR_SHARDS; i++) {
 		struct shard *s = (struct shard *)&bc->shards[i];
 
-		pthread_mutex_lock(&s->lock);
+		mutex_lock(&s->lock);
 		nr += s->nr_entries;
-		pthread_mutex_unlock(&s->lock);
+		mutex_unlock(&s->lock);
 	}
 	return nr;
 }

@@ -7,6 +7,9 @@
  * through the transaction manager, so that frozen and clean ones never change and may be read and
  * written out without a lock.
  *
+ * The cache remembers which blocks were read or made, and not freed since: they are in use, whether they are still cached
+ * or not. A space map that calls one of them free is found out before it is written over (bc_new).
+ *
  * Memory: clean blocks nobody holds are evicted, second chance, above the bound. Dirty and frozen
  * ones stay: bc_nr_dirty() tells when to commit.
  *
@@ -60,13 +63,16 @@ const char *bc_name(const struct block_cache *bc); /* of the image, for messages
 int bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block **out);
 void bc_put(struct block *b);
 
-/* A block of zeros for NR, dirty, whatever was cached for that number. Held until bc_put(). */
+/*
+ * A block of zeros for NR, dirty, whatever was cached for that number. Held until bc_put(). -EUCLEAN, with a message: NR
+ * is known to be in use, so the space map that says that it is free is wrong.
+ */
 int bc_new(struct block_cache *bc, uint64_t nr, enum block_type type, struct block **out);
 
 /* Whether the block was made in the open transaction: may be changed. */
 bool bc_is_dirty(const struct block *b);
 
-/* NR has been freed in the open transaction: if it is dirty, it needs not be written. */
+/* NR has been freed in the open transaction: it is not in use any more; if it is dirty, it needs not be written. */
 void bc_forget(struct block_cache *bc, uint64_t nr);
 
 /* All dirty blocks become frozen: the batch of this transaction. None may be frozen before. */
@@ -90,7 +96,9 @@ int block_write_sealed(struct image *img, uint64_t nr, enum block_type type, voi
 const char *block_type_name(enum block_type type);
 /* Set block number and checksum (S 2). */
 void block_seal(uint64_t nr, enum block_type type, void *data);
-/* Block number, checksum and, for a node, its header (S 4.1). -EUCLEAN with a message naming IMAGE. */
+/* What is wrong with a block: checksum, block number or, for a node, header and order of keys (S 4.1). NULL: nothing. */
+const char *block_fault(uint64_t nr, enum block_type type, const void *data);
+/* The same. -EUCLEAN with a message naming IMAGE. */
 int block_verify(const char *image, uint64_t nr, enum block_type type, const void *data);
 
 #endif

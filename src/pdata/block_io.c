@@ -69,21 +69,26 @@ node_fault(const struct disk_node *n)
 	return NULL;
 }
 
+const char *
+block_fault(uint64_t nr, enum block_type type, const void *data)
+{
+	const struct disk_header *h = data;
+
+	if (le32_get(h->csum) != block_csum(type, data))
+		return "wrong checksum";
+	if (le64_get(h->blocknr) != nr)
+		return "it says that it is another block";
+	return type == BLOCK_NODE ? node_fault(data) : NULL;
+}
+
 int
 block_verify(const char *image, uint64_t nr, enum block_type type, const void *data)
 {
-	const struct disk_header *h = data;
-	const char *fault = NULL;
+	const char *fault = block_fault(nr, type, data);
 
-	if (le32_get(h->csum) != block_csum(type, data))
-		fault = "wrong checksum";
-	else if (le64_get(h->blocknr) != nr)
-		fault = "it says that it is another block";
-	else if (type == BLOCK_NODE)
-		fault = node_fault(data);
 	if (!fault)
 		return 0;
-	msg_error("%s: metadata block %" PRIu64 " (%s) is damaged: %s; check it with thin_check",
+	msg_error("%s: metadata block %" PRIu64 " (%s) is damaged: %s; check it with 'thinfs check'",
 		  image, nr, block_types[type].name, fault);
 	return -EUCLEAN;
 }

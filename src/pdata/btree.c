@@ -183,7 +183,7 @@ drop_unless_last(const struct btree *t, uint64_t nr, bool *last)
 		return r;
 	if (!count) {
 		msg_error("%s: %s tree: block %" PRIu64 ": in use but not counted; check it with "
-			  "thin_check", bc_name(t->txn->bc), t->type->name, nr);
+			  "'thinfs check'", bc_name(t->txn->bc), t->type->name, nr);
 		return -EUCLEAN;
 	}
 
@@ -236,26 +236,4 @@ btree_delete(const struct btree *t, uint64_t root)
 
 	r = btree_step_root(t, root, &s);
 	return r ? r : delete_step(t, &s);
-}
-
-int
-btree_leaves(const struct btree *t, uint64_t root, uint64_t *nr)
-{
-	struct btree_step s, child;
-	int r = btree_step_root(t, root, &s);
-
-	if (r)
-		return r;
-	*nr = 1;
-	if (!node_is_leaf(step_node(&s))) {
-		*nr = node_nr(step_node(&s));
-		r = btree_step_child(t, &s, 0, &child);
-		if (!r) {
-			if (!node_is_leaf(step_node(&child)))
-				*nr = UINT64_MAX;
-			btree_step_put(&child);
-		}
-	}
-	btree_step_put(&s);
-	return r;
 }

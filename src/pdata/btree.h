@@ -66,8 +66,21 @@ int btree_lookup_next(const struct btree *t, uint64_t root, uint64_t key, uint64
 /* The entry with the highest key; -ENODATA in an empty tree. VALUE may be NULL. */
 int btree_lookup_last(const struct btree *t, uint64_t root, uint64_t *found, void *value);
 
-/* How many leaves the tree has, when it has one or two levels; UINT64_MAX when it has more. */
-int btree_leaves(const struct btree *t, uint64_t root, uint64_t *nr);
+/* What the top of a tree tells of it. */
+struct btree_shape {
+	unsigned depth; /* levels; 1: the root is a leaf */
+	unsigned root_entries; /* depth 2: as many leaves */
+};
+int btree_get_shape(const struct btree *t, uint64_t root, struct btree_shape *shape);
+
+/* What a change may need, at most. */
+struct btree_cost {
+	uint64_t nodes; /* blocks to allocate */
+	uint64_t values; /* of leaves that are copied though others share them: a reference more for each */
+	uint64_t children; /* the same for internal nodes: blocks of which the count rises */
+};
+/* Of btree_remove(), or btree_remove_some(), at KEY. O(depth) reads. */
+int btree_remove_cost(const struct btree *t, uint64_t root, uint64_t key, struct btree_cost *cost);
 
 /*
  * Call FN for each entry with BEGIN <= key, ascending, until it returns non-zero, which is then
@@ -83,9 +96,9 @@ int btree_insert(const struct btree *t, uint64_t *root, uint64_t key, const void
 		 bool *inserted);
 
 /*
- * Copy the way to KEY and its leaf, if others share any of it, without changing an entry, so that
- * what the leaf's values refer to carries a reference of its own. -ENODATA when the key is not
- * there: then nothing has changed.
+ * Make the way to KEY and its leaf changeable without changing an entry: overwriting the value needs no
+ * block after that, and what the leaf's values refer to carries a reference of its own. -ENODATA when the
+ * key is not there: then nothing has changed.
  */
 int btree_shadow_path(const struct btree *t, uint64_t *root, uint64_t key);
 
@@ -113,11 +126,10 @@ int btree_remove_first(const struct btree *t, uint64_t *root, uint64_t max_entri
 		       uint64_t *removed);
 
 /*
- * Blocks that one insert or removal may have to allocate at most, in a tree of any depth now
- * possible. btree_remove_range() and btree_remove_first() may need one more for every 40 of
- * MAX_ENTRIES, which is what a leaf holds at least, though they hardly ever do: they copy leaves
- * at the edges of the range only.
+ * One pass of these: some entries from KEY, which is there, up to LAST, at most MAX_ENTRIES and at least one. It costs
+ * what btree_remove_cost() says.
  */
-#define BTREE_MAX_NEW_BLOCKS (3 * BTREE_MAX_DEPTH)
+int btree_remove_some(const struct btree *t, uint64_t *root, uint64_t key, uint64_t last,
+		      uint64_t max_entries, uint64_t *removed);
 
 #endif

@@ -313,59 +313,21 @@ btree_insert(const struct btree *t, uint64_t *root, uint64_t key, const void *va
 	return r;
 }
 
-/* Whether a node on the way to KEY has more than one parent; -ENODATA when the key is not there. */
-static int
-path_is_shared(const struct btree *t, uint64_t root, uint64_t key, bool *shared)
-{
-	struct btree_step s, child;
-	uint32_t count;
-	int i, r;
-
-	*shared = false;
-	r = btree_step_root(t, root, &s);
-	if (r)
-		return r;
-
-	for (;;) {
-		r = txn_count(t->txn, s.block->nr, &count);
-		if (r)
-			break;
-		*shared = *shared || count > 1;
-
-		if (node_is_leaf(step_node(&s))) {
-			r = node_find_exact(step_node(&s), key) < 0 ? -ENODATA : 0;
-			break;
-		}
-
-		i = node_find(step_node(&s), key);
-		r = i < 0 ? -ENODATA : btree_step_child(t, &s, (unsigned)i, &child);
-		if (r)
-			break;
-		btree_step_put(&s);
-		s = child;
-	}
-
-	btree_step_put(&s);
-	return r;
-}
-
 int
 btree_shadow_path(const struct btree *t, uint64_t *root, uint64_t key)
 {
+	uint8_t value[BTREE_MAX_VALUE_SIZE];
 	struct btree_step s, child;
-	bool shared;
 	int i, r;
 
-	r = path_is_shared(t, *root, key, &shared);
-	if (r || !shared)
-		return r;
-
-	r = btree_shadow_root(t, root, &s);
+	r = btree_lookup(t, *root, key, value);
+	if (!r)
+		r = btree_shadow_root(t, root, &s);
 	if (r)
 		return r;
 
 	while (!node_is_leaf(step_node(&s))) {
-		/* Not below the first key: the look before found the way. */
+		/* Not below the first key: the lookup found the way. */
 		i = node_find(step_node(&s), key);
 		r = btree_shadow_child(t, &s, (unsigned)i, &child);
 		if (r)

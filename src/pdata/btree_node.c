@@ -160,7 +160,7 @@ node_spread(struct disk_node *const *nodes, const unsigned *want, unsigned nr)
 static int
 step_broken(const struct btree *t, const struct btree_step *s, const char *what)
 {
-	msg_error("%s: %s tree: block %" PRIu64 ": %s; check it with thin_check",
+	msg_error("%s: %s tree: block %" PRIu64 ": %s; check it with 'thinfs check'",
 		  bc_name(t->txn->bc), t->type->name, s->block->nr, what);
 	return -EUCLEAN;
 }

@@ -344,6 +344,17 @@ remove_pass(const struct btree *t, uint64_t *root, uint64_t key, struct removal 
 	return r;
 }
 
+int
+btree_remove_some(const struct btree *t, uint64_t *root, uint64_t key, uint64_t last,
+		  uint64_t max_entries, uint64_t *removed)
+{
+	struct removal rm = {.first = key, .last = last, .left = max_entries};
+	int r = remove_pass(t, root, key, &rm);
+
+	*removed = rm.removed;
+	return r == -ENODATA ? -EUCLEAN : r; /* the key was there */
+}
+
 /*
  * Pass after pass, until nothing is left in the range (-ENODATA), or enough is removed (0; *next is
  * then the lowest key that is left).

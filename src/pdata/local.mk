@@ -5,16 +5,29 @@ libpdata_a_SOURCES = \
 	src/pdata/block_io.c \
 	src/pdata/btree.c \
 	src/pdata/btree.h \
+	src/pdata/btree_cost.c \
 	src/pdata/btree_insert.c \
 	src/pdata/btree_node.c \
 	src/pdata/btree_node.h \
 	src/pdata/btree_remove.c \
+	src/pdata/check.c \
+	src/pdata/check.h \
+	src/pdata/check_bitmaps.c \
+	src/pdata/check_devices.c \
+	src/pdata/check_internal.h \
+	src/pdata/check_maps.c \
+	src/pdata/check_repair.c \
+	src/pdata/check_tree.c \
 	src/pdata/format.h \
 	src/pdata/meta_commit.c \
 	src/pdata/meta_format.c \
 	src/pdata/meta_snap.c \
+	src/pdata/meta_space.c \
 	src/pdata/sm_chunk.c \
 	src/pdata/sm_chunk.h \
+	src/pdata/sm_cost.c \
+	src/pdata/sm_counts.c \
+	src/pdata/sm_counts.h \
 	src/pdata/sm_flush.c \
 	src/pdata/sm_open.c \
 	src/pdata/sm_reserve.c \

@@ -7,6 +7,18 @@
 
 #include "pdata/sm_chunk.h"
 
+/* Entries from NR_ENTRIES on do not exist: whatever an image says of them. */
+static void
+drop_past_end(struct sm_chunk *c, uint32_t nr_entries)
+{
+	uint32_t w = nr_entries / 32;
+
+	if (w >= CHUNK_WORDS)
+		return;
+	c->counts[w] &= (1ULL << 2 * (nr_entries % 32)) - 1;
+	memset(&c->counts[w + 1], 0, (CHUNK_WORDS - w - 1) * sizeof(*c->counts));
+}
+
 /* The 32 entries of a word of counts: one bit each, set where the count is not 0. */
 static uint32_t
 counted_entries(uint64_t word)
@@ -25,6 +37,7 @@ fill_busy(struct sm_chunk *c, uint32_t nr_entries)
 {
 	uint32_t used = 0;
 
+	drop_past_end(c, nr_entries);
 	c->nr_usable = 0;
 	for (uint32_t w = 0; w < CHUNK_WORDS; w++) {
 		uint32_t counted = counted_entries(c->counts[w]);
@@ -38,6 +51,29 @@ fill_busy(struct sm_chunk *c, uint32_t nr_entries)
 	c->nr_free = BITMAP_ENTRIES - used;
 }
 
+static int
+alloc_words(struct sm_chunk *c)
+{
+	c->counts = calloc(CHUNK_WORDS, sizeof(*c->counts));
+	c->busy = calloc(CHUNK_WORDS, sizeof(*c->busy));
+	if (c->counts && c->busy)
+		return 0;
+	chunk_unload(c);
+	return -ENOMEM;
+}
+
+int
+chunk_load_words(struct sm_chunk *c, const uint64_t *words, uint32_t nr_entries)
+{
+	int r = alloc_words(c);
+
+	if (r)
+		return r;
+	memcpy(c->counts, words, CHUNK_WORDS * sizeof(*words));
+	fill_busy(c, nr_entries);
+	return 0;
+}
+
 int
 chunk_load(struct sm_chunk *c, struct txn *t, uint32_t nr_entries)
 {
@@ -47,12 +83,9 @@ chunk_load(struct sm_chunk *c, struct txn *t, uint32_t nr_entries)
 
 	if (c->counts)
 		return 0;
-	c->counts = calloc(CHUNK_WORDS, sizeof(*c->counts));
-	c->busy = calloc(CHUNK_WORDS, sizeof(*c->busy));
-	if (!c->counts || !c->busy) {
-		chunk_unload(c);
-		return -ENOMEM;
-	}
+	r = alloc_words(c);
+	if (r)
+		return r;
 	if (c->blocknr) {
 		r = txn_read(t, c->blocknr, BLOCK_BITMAP, &b);
 		if (r) {

@@ -32,25 +32,39 @@ struct sm_chunk {
 
 /* NR_ENTRIES: how many of the entries exist; the rest counts as busy. Does nothing if loaded. */
 int chunk_load(struct sm_chunk *c, struct txn *t, uint32_t nr_entries);
+/* The same for a chunk that is not loaded, with the counts in WORDS (CHUNK_WORDS, host order) instead of its block's. */
+int chunk_load_words(struct sm_chunk *c, const uint64_t *words, uint32_t nr_entries);
 void chunk_unload(struct sm_chunk *c);
 
-/* 0 ... CHUNK_OVERFLOW */
+/* 0 ... CHUNK_OVERFLOW, of an entry in the words of a bitmap */
 static inline unsigned
-chunk_count(const struct sm_chunk *c, uint32_t entry)
+words_count(const uint64_t *words, uint32_t entry)
 {
-	unsigned raw = (c->counts[entry / 32] >> (2 * (entry % 32))) & 3;
+	unsigned raw = (words[entry / 32] >> (2 * (entry % 32))) & 3;
 
 	return ((raw & 1) << 1) | (raw >> 1); /* the lower bit is the higher one: trap 2 */
 }
 
 static inline void
-chunk_set_count(struct sm_chunk *c, uint32_t entry, unsigned count)
+words_set_count(uint64_t *words, uint32_t entry, unsigned count)
 {
 	unsigned shift = 2 * (entry % 32);
 	uint64_t raw = ((count & 1) << 1) | (count >> 1);
-	uint64_t *word = &c->counts[entry / 32];
+	uint64_t *word = &words[entry / 32];
 
 	*word = (*word & ~(3ULL << shift)) | raw << shift;
+}
+
+static inline unsigned
+chunk_count(const struct sm_chunk *c, uint32_t entry)
+{
+	return words_count(c->counts, entry);
+}
+
+static inline void
+chunk_set_count(struct sm_chunk *c, uint32_t entry, unsigned count)
+{
+	words_set_count(c->counts, entry, count);
 }
 
 static inline bool

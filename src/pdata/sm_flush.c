@@ -215,35 +215,3 @@ sm_durable(struct space_map *sm, struct runs *freed)
 	runs_clear(&sm->freed_frozen);
 	return 0;
 }
-
-/* How many leaves the count tree has at most, from its upper levels. */
-static uint64_t
-count_leaves(struct space_map *sm)
-{
-	struct btree tree = sm_count_tree(sm);
-	uint64_t max = sm->nr_blocks / 112 + 2; /* leaves are at least a third full */
-	uint64_t leaves;
-
-	if (btree_leaves(&tree, sm->count_root, &leaves) || leaves > max)
-		return max;
-	return leaves;
-}
-
-uint64_t
-sm_flush_cost(struct space_map *sm, uint64_t more_counts)
-{
-	/* Only blocks that are in use already get counts above 1. */
-	uint64_t more = more_counts < sm->nr_allocated ? more_counts : sm->nr_allocated;
-	uint64_t counts = sm->changed_counts.nr + more;
-	uint64_t leaves = count_leaves(sm);
-	uint64_t clean;
-
-	/* Each changed count may be in a leaf of its own; new ones may split leaves. */
-	leaves = (counts < leaves ? counts : leaves) + counts / 112 + 2;
-	/* Flushing makes more bitmaps of the metadata map dirty; there are few. */
-	if (sm->kind == SM_METADATA)
-		return 1 + sm->nr_chunks + leaves;
-	/* A bitmap and a leaf of its index each; what changes may be in a bitmap of its own. */
-	clean = sm->nr_chunks - sm->nr_dirty;
-	return 2 * (sm->nr_dirty + (more_counts < clean ? more_counts : clean)) + 2 + leaves;
-}

@@ -35,8 +35,8 @@ sm_chunks_for(uint64_t nr_blocks)
 	return (nr_blocks + BITMAP_ENTRIES - 1) / BITMAP_ENTRIES;
 }
 
-static uint32_t
-entries_in(const struct space_map *sm, uint64_t chunk)
+uint32_t
+sm_entries_in(const struct space_map *sm, uint64_t chunk)
 {
 	uint64_t left = sm->nr_blocks - chunk * BITMAP_ENTRIES;
 
@@ -55,10 +55,12 @@ sm_get_chunk(struct space_map *sm, uint64_t index, struct sm_chunk **out)
 {
 	int r;
 
-	pthread_mutex_lock(&sm->load_lock);
-	r = chunk_load(&sm->chunks[index], sm->txn, entries_in(sm, index));
-	pthread_mutex_unlock(&sm->load_lock);
 	*out = &sm->chunks[index];
+	if (sm->damaged)
+		return -EUCLEAN;
+	mutex_lock(&sm->load_lock);
+	r = chunk_load(&sm->chunks[index], sm->txn, sm_entries_in(sm, index));
+	mutex_unlock(&sm->load_lock);
 	return r;
 }
 
@@ -102,7 +104,7 @@ check_block(struct space_map *sm, uint64_t block, const char *what)
 	if (block < sm->nr_blocks)
 		return 0;
 	msg_error("%s: the metadata %s %s block %" PRIu64 ", but there are only %" PRIu64
-		  "; check it with thin_check", bc_name(sm->txn->bc), what, map_name(sm), block,
+		  "; check it with 'thinfs check'", bc_name(sm->txn->bc), what, map_name(sm), block,
 		  sm->nr_blocks);
 	return -EUCLEAN;
 }
@@ -122,12 +124,17 @@ large_count(struct space_map *sm, uint64_t block, uint32_t *count)
 	r = btree_lookup(&tree, sm->count_root, block, &value);
 	if (r == -ENODATA) {
 		msg_error("%s: the %s space map has no count for block %" PRIu64
-			  "; check it with thin_check", bc_name(sm->txn->bc), map_name(sm), block);
+			  "; check it with 'thinfs check'", bc_name(sm->txn->bc), map_name(sm), block);
 		return -EUCLEAN;
 	}
-	if (!r)
-		*count = le32_get(value);
-	return r;
+	if (r)
+		return r;
+	*count = le32_get(value);
+	if (*count >= CHUNK_OVERFLOW)
+		return 0;
+	msg_error("%s: the %s space map's counts contradict each other for block %" PRIu64
+		  "; check it with 'thinfs check'", bc_name(sm->txn->bc), map_name(sm), block);
+	return -EUCLEAN;
 }
 
 /* The count, and the chunk and entry where it is kept. */
@@ -153,6 +160,16 @@ sm_count(struct space_map *sm, uint64_t block, uint32_t *count)
 	uint32_t entry;
 
 	return get_count(sm, block, &c, &entry, count);
+}
+
+/* The sum says that nothing can change in this way, though there is a block for it. */
+static int
+sum_is_wrong(const struct space_map *sm, uint64_t block)
+{
+	msg_error("%s: the %s space map says that %" PRIu64 " of %" PRIu64 " blocks are in use, which cannot be "
+		  "with block %" PRIu64 "; check it with 'thinfs check'", bc_name(sm->txn->bc), map_name(sm),
+		  sm->nr_allocated, sm->nr_blocks, block);
+	return -EUCLEAN;
 }
 
 static int
@@ -185,10 +202,12 @@ sm_inc(struct space_map *sm, uint64_t block)
 		return r;
 	if (count == UINT32_MAX || (!count && !chunk_is_busy(c, entry))) {
 		msg_error("%s: the %s space map counts block %" PRIu64
-			  " %s; check it with thin_check", bc_name(sm->txn->bc), map_name(sm), block,
+			  " %s; check it with 'thinfs check'", bc_name(sm->txn->bc), map_name(sm), block,
 			  count ? "too often" : "as free although it is in use");
 		return -EUCLEAN;
 	}
+	if (!count && sm->nr_allocated >= sm->nr_blocks)
+		return sum_is_wrong(sm, block);
 	r = set_count(sm, block, c, entry, count, count + 1);
 	if (!r && !count) {
 		sm->nr_allocated++;
@@ -209,10 +228,12 @@ sm_dec(struct space_map *sm, uint64_t block)
 		return r;
 	if (!count) {
 		msg_error("%s: the %s space map counts block %" PRIu64
-			  " as free although it is in use; check it with thin_check",
+			  " as free although it is in use; check it with 'thinfs check'",
 			  bc_name(sm->txn->bc), map_name(sm), block);
 		return -EUCLEAN;
 	}
+	if (count == 1 && !sm->nr_allocated)
+		return sum_is_wrong(sm, block);
 	if (count == 1) {
 		r = runs_add(&sm->freed_open, block, 1);
 		if (r)

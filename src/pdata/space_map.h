@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "pdata/format.h"
+#include "pdata/sm_counts.h"
 #include "pdata/txn.h"
 #include "util/runs.h"
 
@@ -40,9 +41,22 @@ enum space_map_kind {
 
 /* An empty map of NR_BLOCKS blocks, to be flushed. SM_METADATA: sets t->sm and counts block 0. Format order as S 7.3. */
 int sm_create(struct txn *t, enum space_map_kind kind, uint64_t nr_blocks, struct space_map **out);
+/*
+ * A map with the counts in COUNTS, which may be of fewer blocks than NR_BLOCKS, made of new blocks, to be flushed: for repair.
+ * No block that IN_USE counts is handed out before the map is closed: the last commit needs it. SM_METADATA: sets t->sm.
+ */
+int sm_create_counted(struct txn *t, enum space_map_kind kind, uint64_t nr_blocks,
+		      const struct sm_counts *counts, const struct sm_counts *in_use,
+		      struct space_map **out);
 /* The map that ROOT describes. SM_METADATA: sets t->sm. */
 int sm_open(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root,
 	    struct space_map **out);
+/*
+ * The same for one who only wants to read the pool: if the index cannot be read, which a message tells, the
+ * sizes are still known, and every count is -EUCLEAN.
+ */
+int sm_open_for_reading(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root,
+			struct space_map **out);
 void sm_close(struct space_map *sm);
 /* Whether the tree of large counts is there, so that its damage is found before anything is written. */
 int sm_check_counts(struct space_map *sm);
@@ -53,6 +67,12 @@ int sm_check_counts(struct space_map *sm);
  * counted anew, too.
  */
 int sm_recount(struct space_map *sm, uint64_t first_chunk);
+
+/*
+ * Call FN for each metadata block that the map is known to consist of without reading one, its roots and bitmaps, until it
+ * returns non-zero, which is then returned.
+ */
+int sm_for_each_own_block(const struct space_map *sm, int (*fn)(void *arg, uint64_t block), void *arg);
 
 uint64_t sm_nr_blocks(const struct space_map *sm);
 /* Blocks with a count. */
@@ -95,7 +115,14 @@ void sm_freeze(struct space_map *sm);
  */
 int sm_durable(struct space_map *sm, struct runs *freed);
 
-/* How many metadata blocks sm_flush() may have to allocate at most, if MORE_COUNTS counts change before it. */
-uint64_t sm_flush_cost(struct space_map *sm, uint64_t more_counts);
+/* Counts that may change before the map is flushed. */
+struct sm_change {
+	uint64_t up; /* of blocks in use: rise */
+	uint64_t down; /* fall */
+	uint64_t taken; /* of free blocks: become 1 */
+};
+
+/* How many metadata blocks sm_flush() may have to allocate at most, if CHANGE happens before it. */
+uint64_t sm_flush_cost(struct space_map *sm, const struct sm_change *change);
 
 #endif

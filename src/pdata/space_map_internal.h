@@ -5,16 +5,16 @@
 #ifndef THINFS_PDATA_SPACE_MAP_INTERNAL_H
 #define THINFS_PDATA_SPACE_MAP_INTERNAL_H
 
-#include <pthread.h>
-
 #include "pdata/btree.h"
 #include "pdata/sm_chunk.h"
 #include "pdata/space_map.h"
+#include "util/lock.h"
 #include "util/u64map.h"
 
 struct space_map {
 	struct txn *txn;
 	enum space_map_kind kind;
+	bool damaged; /* its index could not be read: there are no chunks to look at */
 	uint64_t nr_blocks;
 	uint64_t nr_allocated;
 	uint64_t nr_held; /* busy without a count: freed and not yet durable, or reserved */
@@ -27,7 +27,7 @@ struct space_map {
 	struct u64map changed_counts; /* counts >= 3 since the last flush; 0: no longer >= 3 */
 	struct runs freed_open;
 	struct runs freed_frozen;
-	pthread_mutex_t load_lock; /* loading a chunk under the shared metadata lock */
+	struct mutex load_lock; /* loading a chunk under the shared metadata lock; reads blocks */
 };
 
 /* The data map's index, and either map's counts of 3 and more. */
@@ -35,6 +35,8 @@ struct btree sm_index_tree(struct space_map *sm);
 struct btree sm_count_tree(struct space_map *sm);
 
 uint64_t sm_chunks_for(uint64_t nr_blocks);
+/* How many blocks of the map a chunk describes. */
+uint32_t sm_entries_in(const struct space_map *sm, uint64_t chunk);
 /* The chunk, loaded. */
 int sm_get_chunk(struct space_map *sm, uint64_t index, struct sm_chunk **out);
 void sm_mark_dirty(struct space_map *sm, struct sm_chunk *c);

@@ -79,7 +79,7 @@ check_fields(const struct image *img, bool read_only, const struct disk_superblo
 	if (block < DATA_BLOCK_MIN_SECTORS || block > DATA_BLOCK_MAX_SECTORS ||
 	    block % DATA_BLOCK_MIN_SECTORS) {
 		msg_error("%s: data blocks of %" PRIu32 " sectors are impossible (%u to %u, "
-			  "multiples of %u); check it with thin_check", img->name, block,
+			  "multiples of %u); check it with 'thinfs check'", img->name, block,
 			  DATA_BLOCK_MIN_SECTORS, DATA_BLOCK_MAX_SECTORS, DATA_BLOCK_MIN_SECTORS);
 		return -EINVAL;
 	}

@@ -57,7 +57,7 @@ read_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root
 	r = btree_lookup(&top, m->sb.data_mapping_root, id, &value);
 	if (r == -ENODATA) {
 		msg_error("%s: thin device %" PRIu32 " has details but no mappings; check it with "
-			  "thin_check", m->img->name, id);
+			  "'thinfs check'", m->img->name, id);
 		return -EUCLEAN;
 	}
 	if (r)
@@ -151,12 +151,16 @@ dev_touch(struct thin_dev *d)
 {
 	struct thin_meta *m = d->meta;
 	struct btree top = meta_top_set_tree(m);
+	struct btree details = meta_details_tree(m);
 	int r = 0;
 
 	if (d->gone)
 		return -ENODATA;
-	if (!d->changed)
+	if (!d->changed) {
 		r = btree_shadow_path(&top, &m->sb.data_mapping_root, d->id);
+		if (!r)
+			r = btree_shadow_path(&details, &m->sb.device_details_root, d->id);
+	}
 	if (!r)
 		mark_changed(d);
 	return r;
@@ -343,6 +347,11 @@ meta_delete_thin(struct thin_meta *m, uint32_t id)
 		return r;
 	if (d->opens)
 		return -EBUSY;
+	r = meta_require_deletion(d);
+	if (r) {
+		forget_unused(d);
+		return r;
+	}
 	/* The tree must name the present root: it is that one that goes. */
 	r = d->changed ? flush_dev(d) : 0;
 	if (!r)
@@ -367,7 +376,7 @@ visit_dev(void *arg, uint64_t key, const void *value)
 	(void)value;
 	if (key > DEV_ID_MAX) {
 		msg_error("the metadata has a thin device %" PRIu64
-			  ", numbers end at %u; check it with thin_check", key, DEV_ID_MAX);
+			  ", numbers end at %u; check it with 'thinfs check'", key, DEV_ID_MAX);
 		return -EUCLEAN;
 	}
 	return v->fn(v->arg, (uint32_t)key);

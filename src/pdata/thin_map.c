@@ -5,8 +5,14 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 
 #include "pdata/thin_meta_internal.h"
+#include "util/minmax.h"
+#include "util/msg.h"
+
+/* Mappings of a leaf (S 4.1): what is removed at a time when metadata space is short. */
+#define ONE_LEAF 252U
 
 struct mapping {
 	uint64_t dblock;
@@ -51,6 +57,15 @@ add_run(struct run_builder *b, uint64_t dblock, uint64_t len, bool shared)
 }
 
 static int
+outside(const struct thin_dev *d, uint64_t vblock, uint64_t dblock)
+{
+	msg_error("%s: block %" PRIu64 " of thin device %" PRIu32 " is mapped to data block %" PRIu64
+		  ", but there are only %" PRIu64 "; check it with 'thinfs check'", d->meta->img->name, vblock,
+		  d->id, dblock, sm_nr_blocks(d->meta->data_sm));
+	return -EUCLEAN;
+}
+
+static int
 visit_mapping(void *arg, uint64_t key, const void *value)
 {
 	struct run_builder *b = arg;
@@ -59,7 +74,7 @@ visit_mapping(void *arg, uint64_t key, const void *value)
 	if (key >= b->end)
 		return 1;
 	if (m.dblock >= sm_nr_blocks(b->dev->meta->data_sm))
-		return -EUCLEAN;
+		return outside(b->dev, key, m.dblock);
 	if (key > b->next && add_run(b, MAP_HOLE, key - b->next, false))
 		return 1;
 	return add_run(b, m.dblock, 1, b->dev->info.snapshotted_time > m.time);
@@ -175,44 +190,73 @@ dev_insert(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr)
 	return meta_end_change(d->meta, r);
 }
 
-int
-dev_unmap(struct thin_dev *d, uint64_t begin, uint64_t end, uint64_t max, uint64_t *next)
+/*
+ * Remove up to MAX mappings of [begin, last], pass by pass, as long as there is room for one more: *next is the lowest
+ * that is left. -ENODATA: there is none.
+ */
+static int
+remove_while_room(struct thin_dev *d, uint64_t begin, uint64_t last, uint64_t max,
+		  enum meta_purpose purpose, uint64_t *next)
 {
 	struct btree mappings = meta_mapping_tree(d->meta);
-	uint64_t first, removed = 0;
+	uint64_t done = 0;
+
+	for (;;) {
+		uint64_t want = max - done, removed = 0;
+		int r = btree_lookup_next(&mappings, d->root, begin, next, NULL);
+
+		if (!r && *next > last)
+			r = -ENODATA;
+		if (r || !want)
+			return r;
+		r = meta_require_removal(d, *next, want, purpose);
+		if (r == -ENOSPC && want > ONE_LEAF)
+			r = meta_require_removal(d, *next, want = ONE_LEAF, purpose);
+		if (r)
+			return r == -ENOSPC && done ? 0 : r;
+
+		r = dev_touch(d);
+		if (!r)
+			r = btree_remove_some(&mappings, &d->root, *next, last, want, &removed);
+		/* The details may say less than there are. */
+		d->info.mapped_blocks -= min_u64(removed, d->info.mapped_blocks);
+		done += removed;
+		r = meta_end_change(d->meta, r);
+		if (r)
+			return r;
+	}
+}
+
+int
+dev_unmap(struct thin_dev *d, uint64_t begin, uint64_t end, uint64_t max, enum meta_purpose purpose,
+	  uint64_t *next)
+{
 	int r = meta_begin_change(d->meta);
 
 	if (r)
 		return r;
 	if (d->gone)
 		return -ENODATA;
+	r = begin < end ? remove_while_room(d, begin, end - 1, max, purpose, next) : -ENODATA;
+	if (r != -ENODATA)
+		return r;
 	*next = end;
-	r = btree_lookup_next(&mappings, d->root, begin, &first, NULL);
-	if (r == -ENODATA || (!r && first >= end))
-		return 0;
-	if (!r)
-		r = dev_touch(d);
-	if (!r)
-		r = btree_remove_range(&mappings, &d->root, first, end, max, &removed, next);
-	d->info.mapped_blocks -= removed;
-	return meta_end_change(d->meta, r);
+	return 0;
 }
 
 int
 dev_shed(struct thin_dev *d, uint64_t max, uint64_t *left)
 {
-	struct btree mappings = meta_mapping_tree(d->meta);
-	uint64_t removed = 0;
+	uint64_t next;
 	int r = meta_begin_change(d->meta);
 
 	if (r)
 		return r;
 	if (d->gone)
 		return -ENODATA;
-	r = dev_touch(d);
-	if (!r)
-		r = btree_remove_first(&mappings, &d->root, max, &removed);
-	d->info.mapped_blocks -= removed;
-	*left = removed ? d->info.mapped_blocks : 0;
-	return meta_end_change(d->meta, r);
+	r = remove_while_room(d, 0, UINT64_MAX, max, META_TO_DELETE, &next);
+	if (r == -ENODATA) /* or more, which would never come to an end */
+		d->info.mapped_blocks = 0;
+	*left = d->info.mapped_blocks;
+	return r == -ENODATA ? 0 : r;
 }

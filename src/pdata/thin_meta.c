@@ -9,9 +9,6 @@
 #include "pdata/thin_meta_internal.h"
 #include "util/msg.h"
 
-#define RESERVE_MAX_BLOCKS 4096U
-#define MIN_FANOUT 84U /* of an internal node, S 4.1 */
-
 /* --- the trees and what their values refer to: S 4.7, S 5 --- */
 
 static int
@@ -146,22 +143,69 @@ meta_is_unformatted(struct image *img, bool *zero)
 	return r;
 }
 
+/* -EUCLEAN unless the metadata space map counts block NR. */
+static int
+check_counted(void *arg, uint64_t nr)
+{
+	struct thin_meta *m = arg;
+	uint32_t count;
+	int r = sm_count(m->meta_sm, nr, &count);
+
+	if (r || count)
+		return r;
+	msg_error("%s: the metadata space map counts block %" PRIu64 " as free, but it is in use; "
+		  "check it with 'thinfs check'", m->img->name, nr);
+	return -EUCLEAN;
+}
+
+/*
+ * What is known without a walk to be in use must be counted, or it would be written over: the roots, and the
+ * blocks of the space maps themselves.
+ */
+static int
+check_own_blocks(struct thin_meta *m)
+{
+	const uint64_t blocks[] = {
+		SUPERBLOCK_LOCATION,
+		m->sb.held_root, /* or 0 */
+		m->sb.data_mapping_root,
+		m->sb.device_details_root,
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]) && !r; i++)
+		r = check_counted(m, blocks[i]);
+	if (!r)
+		r = sm_for_each_own_block(m->meta_sm, check_counted, m);
+	return r ? r : sm_for_each_own_block(m->data_sm, check_counted, m);
+}
+
+/* What only a writer needs. Of the hints in the index, older tools got some wrong: S 6.5. */
+static int
+prepare_maps_for_writing(struct thin_meta *m)
+{
+	int r = sm_check_counts(m->meta_sm);
+
+	if (!r)
+		r = sm_check_counts(m->data_sm);
+	if (!r)
+		r = sm_recount(m->meta_sm, 0);
+	if (!r && sm_nr_blocks(m->data_sm))
+		r = sm_recount(m->data_sm, (sm_nr_blocks(m->data_sm) - 1) / BITMAP_ENTRIES);
+	return r ? r : check_own_blocks(m);
+}
+
 int
 meta_open_maps(struct thin_meta *m)
 {
-	int r = sm_open(&m->txn, SM_METADATA, &m->sb.metadata_sm_root, &m->meta_sm);
+	int (*open)(struct txn *t, enum space_map_kind kind, const struct disk_sm_root *root,
+		    struct space_map **out) = m->read_only ? sm_open_for_reading : sm_open;
+	int r = open(&m->txn, SM_METADATA, &m->sb.metadata_sm_root, &m->meta_sm);
 
 	if (!r)
-		r = sm_open(&m->txn, SM_DATA, &m->sb.data_sm_root, &m->data_sm);
-	/* What only a writer needs, and older tools got wrong: S 6.5. */
+		r = open(&m->txn, SM_DATA, &m->sb.data_sm_root, &m->data_sm);
 	if (!r && !m->read_only)
-		r = sm_check_counts(m->meta_sm);
-	if (!r && !m->read_only)
-		r = sm_check_counts(m->data_sm);
-	if (!r && !m->read_only)
-		r = sm_recount(m->meta_sm, 0);
-	if (!r && !m->read_only && sm_nr_blocks(m->data_sm))
-		r = sm_recount(m->data_sm, (sm_nr_blocks(m->data_sm) - 1) / BITMAP_ENTRIES);
+		r = prepare_maps_for_writing(m);
 	if (r)
 		meta_close_maps(m);
 	return r;
@@ -235,15 +279,7 @@ meta_close(struct thin_meta *m)
 	free(m);
 }
 
-/* --- what there is, and whether it is enough --- */
-
-static uint64_t
-metadata_reserve(const struct thin_meta *m)
-{
-	uint64_t tenth = sm_nr_blocks(m->meta_sm) / 10;
-
-	return tenth < RESERVE_MAX_BLOCKS ? tenth : RESERVE_MAX_BLOCKS;
-}
+/* --- what there is --- */
 
 void
 meta_get_info(struct thin_meta *m, struct meta_info *info)
@@ -264,53 +300,9 @@ meta_get_info(struct thin_meta *m, struct meta_info *info)
 		.nr_meta_blocks = sm_nr_blocks(m->meta_sm),
 		.used_meta_blocks = sm_nr_allocated(m->meta_sm),
 		.free_meta_blocks = sm_nr_free(m->meta_sm),
-		.meta_reserve = metadata_reserve(m),
+		.meta_reserve = meta_kernel_reserve(m),
 		.nr_dirty = bc_nr_dirty(m->bc),
 	};
-}
-
-/* The deepest tree that can be made of this many blocks: every level has 84 times the one above. */
-static unsigned
-max_depth(uint64_t nr_blocks)
-{
-	unsigned depth = 2;
-
-	while (nr_blocks >= MIN_FANOUT) {
-		nr_blocks /= MIN_FANOUT;
-		depth++;
-	}
-	return depth;
-}
-
-/* Metadata blocks that a change of OPS paths, and the commit after it, may take. */
-static uint64_t
-worst_case(struct thin_meta *m, uint64_t ops)
-{
-	/* At each level: the node, a sibling to share out with, and a new one. */
-	uint64_t path = 3 * max_depth(sm_nr_allocated(m->meta_sm));
-	/* A copied leaf changes the counts of all that it points to. */
-	uint64_t counts = ops * 252;
-
-	return ops * path + sm_flush_cost(m->data_sm, counts) + sm_flush_cost(m->meta_sm, ops * path);
-}
-
-int
-meta_require(struct thin_meta *m, unsigned ops, bool use_reserve)
-{
-	uint64_t need, kept = 0;
-
-	if (m->broken)
-		return -EIO;
-	need = worst_case(m, ops);
-	if (!use_reserve) {
-		uint64_t least = worst_case(m, META_LEAST_OPS);
-
-		kept = metadata_reserve(m);
-		/* In a small pool, a tenth is too little to delete anything with. */
-		if (kept < least)
-			kept = least;
-	}
-	return sm_nr_free(m->meta_sm) >= need + kept ? 0 : -ENOSPC;
 }
 
 uint64_t
@@ -394,6 +386,9 @@ meta_grow_data(struct thin_meta *m, uint64_t nr_data_blocks)
 		return r;
 	if (nr_data_blocks < sm_nr_blocks(m->data_sm) || nr_data_blocks > DATA_BLOCKS_MAX)
 		return -EINVAL;
+	r = meta_require_growth(m, nr_data_blocks - sm_nr_blocks(m->data_sm), 0);
+	if (r)
+		return r;
 	return meta_end_change(m, sm_grow(m->data_sm, nr_data_blocks));
 }
 
@@ -408,6 +403,9 @@ meta_grow_metadata(struct thin_meta *m, uint64_t nr_meta_blocks)
 		nr_meta_blocks = METADATA_BLOCKS_MAX;
 	if (nr_meta_blocks < sm_nr_blocks(m->meta_sm))
 		return -EINVAL;
+	r = meta_require_growth(m, 0, nr_meta_blocks - sm_nr_blocks(m->meta_sm));
+	if (r)
+		return r;
 	bc_set_nr_blocks(m->bc, nr_meta_blocks);
 	return meta_end_change(m, sm_grow(m->meta_sm, nr_meta_blocks));
 }

@@ -17,7 +17,7 @@
  * data image.
  *
  * Locking: none inside. "shared" and "exclusive" below are the caller's metadata lock.
- * Errors: negative errno. -ENOSPC from meta_require() only, before anything was changed. Other errors of
+ * Errors: negative errno. -ENOSPC, before anything was changed, where it is said. Other errors of
  * changing functions, unless listed with them, leave the transaction unusable: abort.
  */
 #ifndef THINFS_PDATA_THIN_META_H
@@ -84,13 +84,20 @@ void meta_close(struct thin_meta *m);
 
 void meta_get_info(struct thin_meta *m, struct meta_info *info); /* shared */
 
+/* What metadata space a change may use: the less it adds, the more. */
+enum meta_purpose {
+	META_TO_ADD, /* leaves what is needed to unmap and delete */
+	META_TO_UNMAP, /* part of a device; leaves what is needed to delete */
+	META_TO_DELETE, /* a device; all there is */
+};
+
 /*
- * Make sure that an operation that changes OPS paths from a tree's root to a leaf can be done and the transaction can
- * still be committed after it; -ENOSPC otherwise, with nothing changed: commit (it may free blocks), then ask again. exclusive.
- * With USE_RESERVE the reserve may be used, for what frees space.
+ * Make sure that NEW_DEVS devices can be made, and mappings changed along PATHS ways from a root to a leaf (each
+ * good for up to 64 adjacent blocks; a new device's tree is one, too), and the transaction can still be committed after it. -ENOSPC otherwise,
+ * with nothing changed: commit (it may free blocks), then ask again. exclusive.
+ * dev_unmap(), dev_shed() and meta_delete_thin() ask for themselves.
  */
-#define META_LEAST_OPS 3U /* what can always be done with the reserve, after a commit */
-int meta_require(struct thin_meta *m, unsigned ops, bool use_reserve);
+int meta_require(struct thin_meta *m, unsigned paths, unsigned new_devs, enum meta_purpose purpose);
 
 /* --- devices; exclusive unless said otherwise --- */
 
@@ -101,7 +108,7 @@ int meta_tick(struct thin_meta *m);
 /* A snapshot of ORIGIN as it is now, at the clock's present time, which must have been advanced since the origin was last written.
  * -EEXIST, -ENODATA: harmless. O(1). */
 int meta_create_snap(struct thin_meta *m, uint32_t id, uint32_t origin);
-/* -ENODATA, -EBUSY (open): harmless. O(unshared nodes). */
+/* -ENODATA, -EBUSY (open), -ENOSPC: harmless. O(unshared nodes). */
 int meta_delete_thin(struct thin_meta *m, uint32_t id);
 
 /* Call FN for each device id >= FROM, ascending, until it returns non-zero. shared. */
@@ -137,10 +144,15 @@ void meta_unreserve_data(struct thin_meta *m, uint64_t dblock, uint64_t nr);
 /* Map NR blocks from VBLOCK on to reserved data blocks from DBLOCK on, dropping what was mapped there. The data must be in place. */
 int dev_insert(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr);
 
-/* Unmap [begin, end), at most MAX entries at once: *next = where to go on, END when done. */
-int dev_unmap(struct thin_dev *d, uint64_t begin, uint64_t end, uint64_t max, uint64_t *next);
+/*
+ * Unmap [begin, end), at most MAX entries at once, fewer when metadata space for PURPOSE is short: *next = where to go on, END when
+ * done. -ENOSPC, harmless: not even one.
+ */
+int dev_unmap(struct thin_dev *d, uint64_t begin, uint64_t end, uint64_t max,
+	      enum meta_purpose purpose, uint64_t *next);
 
-/* Unmap some of the lowest blocks, cheaply where subtrees are shared: for deleting a big device step by step. *left: mapped blocks after it. */
+/* Unmap some of the lowest blocks, cheaply where subtrees are shared: for deleting a big device step by step. *left: mapped blocks
+ * after it. -ENOSPC, harmless. */
 int dev_shed(struct thin_dev *d, uint64_t max, uint64_t *left);
 
 /* Whether another device has the very same mappings: then deleting this one costs nothing. shared. */
@@ -153,8 +165,9 @@ int meta_set_needs_check(struct thin_meta *m, bool on);
 /* S 9.5. The caller commits before meta_reserve_snap(): -EBUSY if the transaction has changes, or a snapshot is held. */
 int meta_reserve_snap(struct thin_meta *m);
 int meta_release_snap(struct thin_meta *m); /* -EINVAL: none held */
-int meta_grow_data(struct thin_meta *m, uint64_t nr_data_blocks); /* -EINVAL: smaller */
-int meta_grow_metadata(struct thin_meta *m, uint64_t nr_meta_blocks); /* -EINVAL: smaller */
+/* The device has become larger. -EINVAL: smaller; -ENOSPC: no room for the new bitmaps; both harmless. */
+int meta_grow_data(struct thin_meta *m, uint64_t nr_data_blocks);
+int meta_grow_metadata(struct thin_meta *m, uint64_t nr_meta_blocks);
 
 /* --- commit --- */
 

@@ -61,6 +61,16 @@ struct btree meta_details_tree(struct thin_meta *m);
 int meta_open_maps(struct thin_meta *m);
 void meta_close_maps(struct thin_meta *m);
 
+/* --- meta_space.c; -ENOSPC: there is no room for it and for the commit after it --- */
+
+uint64_t meta_kernel_reserve(const struct thin_meta *m); /* S 12 */
+/* One btree_remove_some() at KEY of at most MAX mappings. O(depth). */
+int meta_require_removal(struct thin_dev *d, uint64_t key, uint64_t max, enum meta_purpose purpose);
+/* meta_delete_thin() */
+int meta_require_deletion(struct thin_dev *d);
+/* That many more blocks. */
+int meta_require_growth(struct thin_meta *m, uint64_t data_blocks, uint64_t meta_blocks);
+
 /* A change may begin: -EROFS, or -EIO after one that failed. */
 int meta_begin_change(struct thin_meta *m);
 /* Pass on R; a failed change breaks the transaction. */
@@ -72,7 +82,10 @@ int meta_flush_devs(struct thin_meta *m);
 int meta_reload_devs(struct thin_meta *m);
 void meta_free_devs(struct thin_meta *m);
 
-/* Before the device's mappings change: own the way to its entry, mark it changed. */
+/*
+ * Before the device's mappings change: own the ways to its entries, so that writing them when the transaction is frozen
+ * allocates nothing, and mark it changed.
+ */
 int dev_touch(struct thin_dev *d);
 
 #endif

@@ -20,11 +20,11 @@ buf_get(struct pool *p)
 {
 	struct io_buf *b;
 
-	pthread_mutex_lock(&p->buf_lock);
+	mutex_lock(&p->buf_lock);
 	b = p->bufs;
 	if (b)
 		p->bufs = b->next;
-	pthread_mutex_unlock(&p->buf_lock);
+	mutex_unlock(&p->buf_lock);
 	return b ? (void *)b : aligned_alloc(4096, IO_BUF_SIZE);
 }
 
@@ -35,10 +35,10 @@ buf_put(struct pool *p, void *buf)
 
 	if (!b)
 		return;
-	pthread_mutex_lock(&p->buf_lock);
+	mutex_lock(&p->buf_lock);
 	b->next = p->bufs;
 	p->bufs = b;
-	pthread_mutex_unlock(&p->buf_lock);
+	mutex_unlock(&p->buf_lock);
 }
 
 void

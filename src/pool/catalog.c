@@ -8,6 +8,7 @@
 
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 #include "util/msg.h"
 
 static uint64_t
@@ -63,7 +64,11 @@ load_block(struct loader *l, uint64_t vblock, uint64_t dblock, uint8_t *buf)
 	for (uint64_t at = 0; at < size && !r; at += IO_BUF_SIZE) {
 		size_t len = size - at < IO_BUF_SIZE ? size - at : IO_BUF_SIZE;
 
+		/* Under meta_lock after a failed commit: nobody can go on before the names are there. */
 		r = image_read(l->p->data, buf, len, dblock * size + at);
+		if (r)
+			msg_error("%s: reading the catalog, which is in block %" PRIu64 ", failed: %s",
+				  l->p->data->name, dblock, strerror(-r));
 		for (size_t i = 0; i < len && !r; i += RECORD_SIZE) {
 			uint64_t id = (vblock * size + at + i) / RECORD_SIZE;
 
@@ -138,6 +143,7 @@ catalog_close(struct pool *p)
 	if (c->dev)
 		dev_close(c->dev);
 	u64map_clear(&c->dirty);
+	runs_clear(&c->ready);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -157,8 +163,10 @@ static int
 make_catalog(struct pool *p)
 {
 	struct catalog *c = &p->catalog;
-	int r = meta_create_thin(p->tm, CATALOG_ID);
+	int r = meta_require(p->tm, 2, 1, META_TO_DELETE);
 
+	if (!r)
+		r = meta_create_thin(p->tm, CATALOG_ID);
 	if (!r)
 		r = dev_open(p->tm, CATALOG_ID, &c->dev);
 	if (r)
@@ -271,12 +279,76 @@ encode_block(struct pool *p, uint64_t vblock, void **data, size_t *len)
 	return 0;
 }
 
+/* Of a very large block, what is behind the records is a hole. */
+#define ALLOCATE_MAX (1ULL << 20)
+
+static int
+allocate_below(struct pool *p, uint64_t dblock, uint64_t nr)
+{
+	int r = 0;
+
+	for (uint64_t i = 0; i < nr && !r; i++)
+		r = image_allocate(pool_data(p), (dblock + i) * p->block_bytes,
+				   min_u64(p->block_bytes, ALLOCATE_MAX));
+	return r;
+}
+
+/* Reserve blocks for all that changed and has none yet; false: nothing is to be done, or can be. */
+static bool
+reserve_some(struct pool *p, uint64_t *dblock, uint64_t *nr)
+{
+	struct catalog *c = &p->catalog;
+	bool more;
+
+	rwlock_wrlock(&p->meta_lock);
+	more = c->dirty.nr > c->ready.total &&
+	       !meta_reserve_data(p->tm, 0, c->dirty.nr - c->ready.total, dblock, nr);
+	rwlock_unlock(&p->meta_lock);
+	return more;
+}
+
+void
+catalog_prepare(struct pool *p)
+{
+	struct catalog *c = &p->catalog;
+	uint64_t dblock, nr;
+	int r = 0;
+
+	while (!r && reserve_some(p, &dblock, &nr)) {
+		r = allocate_below(p, dblock, nr);
+		rwlock_wrlock(&p->meta_lock);
+		c->no_space_below = r == -ENOSPC;
+		if (!c->no_space_below)
+			r = runs_add(&c->ready, dblock, nr);
+		if (r)
+			meta_unreserve_data(p->tm, dblock, nr);
+		rwlock_unlock(&p->meta_lock);
+	}
+}
+
+/* A data block to write to: one that is ready, or if nothing speaks against it, any. */
+static int
+take_block(struct pool *p, uint64_t *dblock)
+{
+	struct runs *ready = &p->catalog.ready;
+	struct run *last;
+	uint64_t got;
+
+	if (!ready->nr)
+		return p->catalog.no_space_below ? -ENOSPC : meta_reserve_data(p->tm, 0, 1, dblock, &got);
+	last = &ready->v[ready->nr - 1];
+	*dblock = last->start + --last->len;
+	ready->total--;
+	ready->nr -= !last->len;
+	return 0;
+}
+
 static int
 stage_block(struct pool *p, uint64_t vblock, struct catalog_batch *batch)
 {
 	struct catalog *c = &p->catalog;
 	struct catalog_write *w;
-	uint64_t got, next;
+	uint64_t next;
 	int r;
 
 	w = calloc(1, sizeof(*w));
@@ -285,10 +357,12 @@ stage_block(struct pool *p, uint64_t vblock, struct catalog_batch *batch)
 	r = encode_block(p, vblock, &w->data, &w->len);
 	if (!r && !w->len) {
 		free(w);
-		return dev_unmap(c->dev, vblock, vblock + 1, 1, &next);
+		return dev_unmap(c->dev, vblock, vblock + 1, 1, META_TO_DELETE, &next);
 	}
 	if (!r)
-		r = meta_reserve_data(p->tm, 0, 1, &w->dblock, &got);
+		r = meta_require(p->tm, 1, 0, META_TO_DELETE);
+	if (!r)
+		r = take_block(p, &w->dblock);
 	if (r) {
 		free(w->data);
 		free(w);
@@ -304,7 +378,7 @@ catalog_fits(struct pool *p)
 	struct meta_info info;
 
 	meta_get_info(p->tm, &info);
-	return p->catalog.dirty.nr <= info.free_data_blocks;
+	return p->catalog.dirty.nr <= info.free_data_blocks + p->catalog.ready.total;
 }
 
 int
@@ -343,9 +417,9 @@ catalog_write(struct pool *p, struct catalog_batch *batch)
 	STAILQ_FOREACH(w, batch, link) {
 		uint64_t at = w->dblock * p->block_bytes;
 
-		r = image_write(p->data, w->data, w->len, at);
+		r = image_write(pool_data(p), w->data, w->len, at);
 		if (!r)
-			r = image_zero(p->data, at + w->len, p->block_bytes - w->len);
+			r = image_zero(pool_data(p), at + w->len, p->block_bytes - w->len);
 		if (r) {
 			msg_error("%s: writing the catalog failed: %s", p->data->name, strerror(-r));
 			break;

@@ -45,6 +45,11 @@ struct catalog_write {
 
 STAILQ_HEAD(catalog_batch, catalog_write);
 
+/*
+ * Before catalog_stage(), without a lock, by the one who commits: have data blocks for all that changed that can really be written,
+ * should the filesystem of the data image be full. Of what it refuses, catalog_stage() makes nothing.
+ */
+void catalog_prepare(struct pool *p);
 /* Whether there are blocks for all that changed. */
 bool catalog_fits(struct pool *p);
 /* Map new blocks for all that changed, and take what is to be written there. Blocks for which there is no space stay changed, and catalog.incomplete is set. */

@@ -73,7 +73,7 @@ commit_failed(struct pool *p, bool data_lost)
 	bool names;
 	int r;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	names = p->names_changed_in > p->durable_txn;
 	mark_lost(p, data_lost);
 	pool_set_mode(p, POOL_READ_ONLY);
@@ -84,16 +84,16 @@ commit_failed(struct pool *p, bool data_lost)
 	if (r) {
 		pool_set_mode(p, POOL_FAIL);
 		msg_error("%s: the last commit cannot be read back: the pool is out of service; "
-			  "unmount it and run thin_check %s", p->meta->name, p->meta->name);
+			  "unmount it and run 'thinfs check %s'", p->meta->name, p->meta->name);
 	} else {
 		/* So that nobody writes to the pool before it was looked at; may fail like all else. */
 		meta_mark_needs_check(p->tm);
 		msg_error("%s: a commit failed; the pool is as it was last committed, and "
-			  "read-only. Unmount it, mend the cause, then run 'thin_check "
-			  "--clear-needs-check-flag %s' and mount it again", p->meta->name,
+			  "read-only. Unmount it, mend the cause, then run 'thinfs check "
+			  "--repair %s' and mount it again", p->meta->name,
 			  p->meta->name);
 	}
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 }
 
 int
@@ -101,11 +101,11 @@ pool_abort(struct pool *p)
 {
 	int r;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	r = return_to_last_commit(p);
 	if (r)
 		pool_set_mode(p, POOL_FAIL);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return r;
 }
 
@@ -117,13 +117,29 @@ commit_is_needed(struct pool *p)
 	return meta_has_changes(p->tm) || p->catalog.dirty.nr;
 }
 
+/* *txn: the transaction, or 0 when there was no space for what it was to have. */
 static int
 freeze(struct pool *p, struct catalog_batch *batch, uint64_t *txn)
 {
 	int r = catalog_stage(p, batch);
 
+	*txn = 0;
+	if (r || !meta_has_changes(p->tm))
+		return r;
 	*txn = meta_open_txn(p->tm);
-	return r ? r : meta_freeze(p->tm);
+	return meta_freeze(p->tm);
+}
+
+/* A failure is said once, not at each fsync of a pool that is read-only by then. Only by the one who leads. */
+static int
+flush_data(struct pool *p)
+{
+	int r = image_flush(pool_data(p));
+
+	if (r && !p->flush_failed)
+		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
+	p->flush_failed |= r != 0;
+	return r;
 }
 
 static int
@@ -133,10 +149,9 @@ write_out(struct pool *p, struct catalog_batch *batch, bool *data_lost)
 
 	if (r)
 		return r;
-	r = image_flush(p->data);
+	r = flush_data(p);
 	if (r) {
 		*data_lost = true;
-		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
 		return r;
 	}
 	return meta_write(p->tm);
@@ -149,12 +164,12 @@ settle(struct pool *p, uint64_t txn)
 	bool pass_down = !p->options.no_discard_passdown && !p->options.ignore_discard;
 	struct runs freed = {0};
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	p->durable_txn = txn;
 	if (meta_durable(p->tm, pass_down ? &freed : NULL))
 		meta_durable(p->tm, NULL); /* no memory for the list: free at once */
 	pool_update_mode(p);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	passdown_queue(p, &freed);
 	if (!pass_down)
 		pool_space_hook(p);
@@ -167,17 +182,16 @@ settle(struct pool *p, uint64_t txn)
 int
 commit_flush_data(struct pool *p)
 {
-	int r = image_flush(p->data);
+	int r = flush_data(p);
 
 	if (!r)
 		return 0;
-	msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
 	if (p->mode < POOL_READ_ONLY) {
 		commit_failed(p, true);
 	} else {
-		pthread_rwlock_wrlock(&p->meta_lock);
+		rwlock_wrlock(&p->meta_lock);
 		mark_lost(p, true);
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 	}
 	return r;
 }
@@ -191,19 +205,23 @@ commit_once(struct pool *p)
 	int r;
 
 	STAILQ_INIT(&batch);
-	pthread_rwlock_wrlock(&p->meta_lock);
+	catalog_prepare(p);
+	rwlock_wrlock(&p->meta_lock);
 	if (!catalog_fits(p)) {
 		/* Blocks that the last commits freed may be on their way back. */
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 		passdown_wait(p);
-		pthread_rwlock_wrlock(&p->meta_lock);
+		catalog_prepare(p);
+		rwlock_wrlock(&p->meta_lock);
 	}
 	if (!commit_is_needed(p)) {
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 		return commit_flush_data(p);
 	}
 	r = freeze(p, &batch, &txn);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
+	if (!r && !txn)
+		return commit_flush_data(p);
 	if (!r)
 		r = write_out(p, &batch, &data_lost);
 	catalog_batch_free(&batch);
@@ -229,32 +247,34 @@ commit_run(struct pool *p)
 /* --- changing --- */
 
 int
-pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
+pool_begin_change(struct pool *p, unsigned paths, unsigned new_devs, enum meta_purpose purpose)
 {
 	int r = pool_check_writable(p);
 
 	for (int attempt = 0; !r; attempt++) {
-		pthread_rwlock_wrlock(&p->meta_lock);
+		rwlock_wrlock(&p->meta_lock);
 		/* Again: a commit may have failed meanwhile, and what is done after that never lasts. */
 		r = pool_check_writable(p);
-		if (!r)
-			r = meta_require(p->tm, ops, frees_space);
+		if (!r && paths)
+			r = meta_require(p->tm, paths, new_devs, purpose);
 		if (!r)
 			return 0;
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 		/* What this transaction freed can be used after a commit. */
-		if (r == -ENOSPC && attempt == 0) {
-			pool_sync_wait(p, NULL);
+		if (r == -ENOSPC && attempt < 2) {
+			if (attempt)
+				pool_adopt_growth(p);
+			else
+				pool_sync_wait(p, NULL);
 			r = pool_check_writable(p);
 		}
 	}
 	if (r == -ENOSPC) {
-		pthread_rwlock_wrlock(&p->meta_lock);
+		rwlock_wrlock(&p->meta_lock);
 		/* One large change may be too much where small ones are not. */
-		if (p->mode < POOL_OUT_OF_METADATA_SPACE &&
-		    meta_require(p->tm, META_LEAST_OPS, false))
+		if (p->mode < POOL_OUT_OF_METADATA_SPACE && !pool_has_metadata_space(p))
 			pool_set_mode(p, POOL_OUT_OF_METADATA_SPACE);
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 	}
 	return r;
 }
@@ -268,7 +288,7 @@ pool_end_change(struct pool *p)
 	meta_get_info(p->tm, &info);
 	/* Dirty blocks stay in memory until they are committed. */
 	hurry = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 4;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (hurry)
 		pool_hurry(p);
 }

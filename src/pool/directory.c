@@ -49,7 +49,9 @@ create_locked(struct pool *p, const char *name, const struct pool_caller *caller
 	v->mode = caller->mode & 07777;
 	v->uid = caller->uid;
 	v->gid = caller->gid;
-	v->btime_ns = v->mtime_ns = v->ctime_ns = now_ns();
+	v->btime_ns = now_ns();
+	v->mtime_ns = v->btime_ns;
+	v->ctime_ns = v->btime_ns;
 	v->clean_end = UINT64_MAX;
 	r = vol_record_changed(v);
 	names_changed(p);
@@ -68,13 +70,14 @@ pool_create(struct pool *p, struct voldir *dir, const char *name, const struct p
 	if (r)
 		return r;
 	/* No volume comes while one snapshot of all is on its way: it would not be in it. */
-	pthread_mutex_lock(&p->snapshot_lock);
-	r = pool_begin_change(p, 6, false);
+	mutex_lock(&p->snapshot_lock);
+	/* The volume, perhaps the catalog, a record. */
+	r = pool_begin_change(p, 2, 2, META_TO_ADD);
 	if (!r) {
 		r = create_locked(p, name, caller, out);
 		pool_end_change(p);
 	}
-	pthread_mutex_unlock(&p->snapshot_lock);
+	mutex_unlock(&p->snapshot_lock);
 	return r;
 }
 
@@ -94,6 +97,8 @@ unlink_locked(struct vol *v, bool *queue)
 		remember = !remember;
 	}
 	if (!r && remember)
+		r = meta_require(p->tm, 1, 0, META_TO_DELETE);
+	if (!r && remember)
 		r = vol_record_changed(v);
 	if (r && (r != -ENOSPC || v->opens))
 		return r;
@@ -105,12 +110,12 @@ unlink_locked(struct vol *v, bool *queue)
 	return 0;
 }
 
-int
-pool_unlink(struct pool *p, struct voldir *dir, const char *name)
+static int
+try_unlink(struct pool *p, struct voldir *dir, const char *name)
 {
 	bool queue = false;
 	struct vol *v;
-	int r = pool_begin_change(p, META_LEAST_OPS, true);
+	int r = pool_begin_change(p, 0, 0, META_TO_DELETE);
 
 	if (r)
 		return r;
@@ -127,6 +132,17 @@ pool_unlink(struct pool *p, struct voldir *dir, const char *name)
 		reclaim_queue(v);
 	if (v)
 		vol_put(v);
+	return r;
+}
+
+int
+pool_unlink(struct pool *p, struct voldir *dir, const char *name)
+{
+	int r = try_unlink(p, dir, name);
+
+	/* What this transaction freed can be used after a commit. */
+	if (r == -ENOSPC && pool_sync_wait(p, NULL) != -EIO)
+		r = try_unlink(p, dir, name);
 	return r;
 }
 
@@ -216,10 +232,10 @@ pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct vo
 		r = -EPERM;
 	if (r)
 		return r;
-	pthread_mutex_lock(&p->snapshot_lock); /* as for pool_create() */
-	r = pool_begin_change(p, 6, false);
+	mutex_lock(&p->snapshot_lock); /* as for pool_create() */
+	r = pool_begin_change(p, 3, 2, META_TO_ADD);
 	if (r) {
-		pthread_mutex_unlock(&p->snapshot_lock);
+		mutex_unlock(&p->snapshot_lock);
 		return r;
 	}
 	v = names_find(p, from_dir, from);
@@ -233,7 +249,7 @@ pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct vo
 			r = rename_checked(p, from_dir, v, target, to, flags, &queue);
 	}
 	pool_end_change(p);
-	pthread_mutex_unlock(&p->snapshot_lock);
+	mutex_unlock(&p->snapshot_lock);
 	if (queue)
 		reclaim_queue(target);
 	if (target)

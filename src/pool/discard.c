@@ -16,13 +16,10 @@
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
 
-/*
- * Mappings removed in one hold of meta_lock, and the tree paths that this may change: some leaves,
- * the device's entries. Little is done at a time when metadata space is short.
- */
+/* Mappings removed in one hold of meta_lock. */
 #define UNMAP_AT_ONCE 1024U
-#define UNMAP_OPS 16U
-#define UNMAP_AT_LEAST 16U
+/* With the size, in the one transaction that cuts a volume. */
+#define CUT_AT_ONCE 16U
 
 #define LAST_BLOCK UINT64_MAX
 
@@ -33,30 +30,29 @@
 static int
 keep_size(struct vol *v)
 {
-	int r = v->has_record || v->pool->catalog.foreign ? 0 : vol_record_changed(v);
+	int r;
 
-	return r == -ENOSPC ? 0 : r; /* a full pool must still discard */
+	/* A full pool must still discard. */
+	if (v->has_record || v->pool->catalog.foreign || !pool_has_metadata_space(v->pool))
+		return 0;
+	r = vol_record_changed(v);
+	return r == -ENOSPC ? 0 : r;
 }
 
 /* One step: *next is where to go on. */
 static int
 unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 {
-	uint64_t max = UNMAP_AT_ONCE;
 	struct thin_dev *dev;
-	int r = pool_begin_change(v->pool, UNMAP_OPS, true);
+	int r = pool_begin_change(v->pool, 0, 0, META_TO_UNMAP);
 
-	if (r == -ENOSPC) {
-		max = UNMAP_AT_LEAST;
-		r = pool_begin_change(v->pool, META_LEAST_OPS, true);
-	}
 	if (r)
 		return r;
 	r = vol_dev(v, &dev);
-	if (!r && max == UNMAP_AT_ONCE)
+	if (!r)
 		r = keep_size(v);
 	if (!r)
-		r = dev_unmap(dev, begin, end, max, next);
+		r = dev_unmap(dev, begin, end, UNMAP_AT_ONCE, META_TO_UNMAP, next);
 	pool_end_change(v->pool);
 	return r;
 }
@@ -66,8 +62,12 @@ vol_unmap(struct vol *v, uint64_t first, uint64_t end)
 {
 	int r = 0;
 
-	while (first < end && !r)
+	while (first < end && !r) {
 		r = unmap_step(v, first, end, &first);
+		/* What this transaction freed can be used after a commit. */
+		if (r == -ENOSPC && pool_sync_wait(v->pool, NULL) != -EIO)
+			r = unmap_step(v, first, end, &first);
+	}
 	return r;
 }
 
@@ -102,7 +102,7 @@ vol_finish_shrink(struct vol *v)
 		return 0;
 	r = vol_unmap(v, blocks_of(v, v->size), LAST_BLOCK);
 	if (!r)
-		r = pool_begin_change(v->pool, 2, true);
+		r = pool_begin_change(v->pool, 1, 0, META_TO_DELETE);
 	if (r)
 		return r;
 	r = set_shrinking(v, false);
@@ -123,7 +123,11 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 	if (!r && tail != MAP_HOLE)
 		r = dev_insert(dev, vol_block(v, size), tail, 1);
 	if (!r)
-		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, UNMAP_AT_LEAST, &next);
+		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, CUT_AT_ONCE, META_TO_DELETE, &next);
+	if (r == -ENOSPC) { /* later, then */
+		next = blocks_of(v, size);
+		r = 0;
+	}
 	if (r)
 		return r;
 	v->size = size;
@@ -133,7 +137,7 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 static int
 cut(struct vol *v, uint64_t size, uint64_t tail)
 {
-	int r = pool_begin_change(v->pool, META_LEAST_OPS, true);
+	int r = pool_begin_change(v->pool, 2, 1, META_TO_UNMAP);
 
 	if (!r) {
 		r = cut_locked(v, size, tail);
@@ -195,7 +199,7 @@ vol_truncate(struct vol *v, uint64_t size)
 		r = shrink(v, size);
 	else if (size > v->size)
 		r = grow(v, size);
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	if (v->flags & RECORD_SHRINKING)
 		reclaim_queue(v);
 	if (!r)
@@ -280,7 +284,7 @@ vol_fallocate(struct vol *v, int mode, uint64_t offset, uint64_t len)
 		return -EFBIG;
 	vol_lock_change(v, &hold, offset, offset + len);
 	r = fallocate_locked(v, mode, offset, offset + len);
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	if (!r)
 		vol_wrote(v);
 	return r;

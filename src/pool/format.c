@@ -15,6 +15,7 @@
 #include "pdata/format.h"
 #include "pdata/thin_meta.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 #include "util/msg.h"
 
 #define MIN_BLOCK_BYTES ((uint64_t)DATA_BLOCK_MIN_SECTORS * SECTOR_SIZE)
@@ -29,7 +30,7 @@
 #define METADATA_BYTES_MAX (METADATA_BLOCKS_MAX * METADATA_BLOCK_SIZE)
 
 /* With less, the room that is kept so that volumes can always be removed is all there is. */
-#define METADATA_BYTES_LEAST (96ULL * METADATA_BLOCK_SIZE)
+#define METADATA_BYTES_LEAST (64ULL * METADATA_BLOCK_SIZE)
 
 struct target {
 	const char *path;
@@ -154,6 +155,13 @@ format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_block
 		msg_error("%s: %" PRIu64 " bytes are too small for a pool's metadata; make it "
 			  "%llu or more", meta->name, size, METADATA_BYTES_MIN);
 		return -EINVAL;
+	}
+	/* It is small, and a commit that its filesystem has no space for would fail. */
+	r = image_allocate(meta, 0, min_u64(size, METADATA_BYTES_MAX));
+	if (r) {
+		msg_error("%s: its filesystem has no room for the %" PRIu64 " bytes of metadata: %s",
+			  meta->name, size, strerror(-r));
+		return r;
 	}
 	return meta_format(meta, (uint32_t)(block_bytes / SECTOR_SIZE), nr_data_blocks);
 }

@@ -3,12 +3,15 @@ libpool_a_SOURCES = \
 	src/pool/buf.c \
 	src/pool/catalog.c \
 	src/pool/catalog.h \
+	src/pool/catalog_check.c \
+	src/pool/catalog_check.h \
 	src/pool/catalog_record.c \
 	src/pool/catalog_record.h \
 	src/pool/commit.c \
 	src/pool/directory.c \
 	src/pool/discard.c \
 	src/pool/format.c \
+	src/pool/grow.c \
 	src/pool/names.c \
 	src/pool/passdown.c \
 	src/pool/passdown.h \

@@ -116,11 +116,11 @@ pool_lookup(struct pool *p, struct voldir *dir, const char *name, struct vol **o
 {
 	struct vol *v;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	v = names_find(p, dir, name);
 	if (v)
 		*out = vol_get(v);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return v ? 0 : -ENOENT;
 }
 
@@ -129,11 +129,11 @@ pool_lookup_snapshot(struct pool *p, const char *name, struct voldir **out)
 {
 	struct voldir *d;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	d = names_find_dir(p, name);
 	if (d)
 		*out = voldir_get(d);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return d ? 0 : -ENOENT;
 }
 
@@ -142,11 +142,11 @@ pool_lookup_id(struct pool *p, uint32_t id, struct vol **out)
 {
 	struct vol *v;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	v = names_find_id(p, id);
 	if (v)
 		*out = vol_get(v);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return v ? 0 : -ENOENT;
 }
 
@@ -165,7 +165,7 @@ pool_next_volume(struct pool *p, struct voldir *dir, uint64_t after, struct vol 
 
 	if (after > DEV_ID_MAX)
 		return -ENOENT;
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	v = RB_NFIND(vol_dir_tree, &dir->by_id, &key);
 	while (v && v->flags & RECORD_HIDDEN)
 		v = RB_NEXT(vol_dir_tree, &dir->by_id, v);
@@ -173,7 +173,7 @@ pool_next_volume(struct pool *p, struct voldir *dir, uint64_t after, struct vol 
 		*out = vol_get(v);
 		*cookie = v->id + 1ULL;
 	}
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return v ? 0 : -ENOENT;
 }
 
@@ -183,13 +183,13 @@ pool_next_snapshot(struct pool *p, uint64_t after, struct voldir **out, uint64_t
 	struct voldir key, *d;
 
 	key.serial = after + 1;
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	d = RB_NFIND(voldir_serial_tree, &p->dirs_by_serial, &key);
 	if (d) {
 		*out = voldir_get(d);
 		*cookie = d->serial;
 	}
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return d ? 0 : -ENOENT;
 }
 
@@ -328,22 +328,52 @@ attach_by_number(struct vol *v)
 	return 0;
 }
 
-/* A device without a record: up to its last mapped block. */
+/*
+ * Whether R, met while names are loaded, can be lived with: in a pool that is only read, damage must not
+ * keep anybody from what can be read.
+ */
+static bool
+is_bearable(const struct pool *p, int r)
+{
+	return p->read_only && (r == -EUCLEAN || r == -EIO);
+}
+
+/* How many blocks a device without a record seems to have: up to the last mapped one. */
 static int
-set_defaults(struct vol *v)
+guess_blocks(struct vol *v, uint64_t *nr)
 {
 	struct thin_dev *dev;
+	struct dev_info info;
 	uint64_t highest;
 	int r = vol_dev(v, &dev);
 
+	if (r) /* nothing of it could be shown, not even its attributes */
+		return r;
+	dev_get_info(dev, &info);
+	r = dev_highest_mapped(dev, &highest);
+	if (!r)
+		*nr = highest < UINT64_MAX ? highest + 1 : highest;
+	if (r == -ENODATA) {
+		*nr = 0;
+		r = 0;
+	}
+	if (!is_bearable(v->pool, r))
+		return r;
+	/* Not 0: reading it must say that it is damaged. */
+	*nr = info.mapped_blocks ? info.mapped_blocks : 1;
+	msg_warn("thin device %" PRIu32 " is damaged: its size is not known, and reading it may fail", v->id);
+	return 0;
+}
+
+static int
+set_defaults(struct vol *v)
+{
+	uint64_t nr;
+	int r = guess_blocks(v, &nr);
+
 	if (r)
 		return r;
-	r = dev_highest_mapped(dev, &highest);
-	if (r && r != -ENODATA)
-		return r;
-	v->size = r ? 0 : (highest + 1) * v->pool->block_bytes;
-	if (!r && highest >= VOL_SIZE_MAX / v->pool->block_bytes)
-		v->size = VOL_SIZE_MAX;
+	v->size = nr < VOL_SIZE_MAX / v->pool->block_bytes ? nr * v->pool->block_bytes : VOL_SIZE_MAX;
 	v->flags = 0;
 	v->mode = VOL_MODE_DEFAULT;
 	v->uid = getuid();
@@ -476,8 +506,17 @@ names_load(struct pool *p)
 	forget_all(p);
 	p->catalog.foreign = false;
 	r = meta_for_each_dev(p->tm, 0, load_dev, p);
-	if (!r)
-		r = catalog_load(p, load_record, p, &nr_bad);
+	if (is_bearable(p, r) && !RB_EMPTY(&p->vols)) {
+		msg_warn("the list of thin devices is damaged: only the first %" PRIu64 " are shown", p->nr_devices);
+		r = 0;
+	}
+	if (r)
+		return r;
+	r = catalog_load(p, load_record, p, &nr_bad);
+	if (is_bearable(p, r)) {
+		msg_warn("the catalog is damaged: volumes of which the name is lost are shown as thin-NUMBER");
+		r = 0;
+	}
 	if (!r && p->catalog.foreign)
 		r = load_dev(p, CATALOG_ID);
 	if (!r && nr_bad)

@@ -12,11 +12,11 @@
 static void
 release(struct pool *p, const struct run *v, size_t nr)
 {
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	for (size_t i = 0; i < nr; i++)
 		meta_unreserve_data(p->tm, v[i].start, v[i].len);
 	pool_update_mode(p);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	pool_space_hook(p);
 }
 
@@ -31,7 +31,7 @@ pass_down(struct pool *p, struct runs *freed)
 
 		for (size_t i = 0; i < n; i++)
 			/* A failure costs space outside the pool only. */
-			image_discard(p->data, v[i].start * p->block_bytes,
+			image_discard(pool_data(p), v[i].start * p->block_bytes,
 				      v[i].len * p->block_bytes);
 		release(p, v, n);
 	}
@@ -44,24 +44,24 @@ passdown_main(void *arg)
 	struct pool *p = arg;
 	struct passdown *q = &p->passdown;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	for (;;) {
 		struct runs work;
 
 		while (!q->queue.nr && !q->stop)
-			pthread_cond_wait(&q->wake, &q->lock);
+			cond_wait(&q->wake, &q->lock);
 		if (!q->queue.nr)
 			break;
 		work = q->queue;
 		memset(&q->queue, 0, sizeof(q->queue));
 		q->busy = true;
-		pthread_mutex_unlock(&q->lock);
+		mutex_unlock(&q->lock);
 		pass_down(p, &work);
-		pthread_mutex_lock(&q->lock);
+		mutex_lock(&q->lock);
 		q->busy = false;
 		pthread_cond_broadcast(&q->idle);
 	}
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	return NULL;
 }
 
@@ -81,10 +81,10 @@ passdown_stop(struct pool *p)
 
 	if (!q->runs)
 		return;
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	q->stop = true;
 	pthread_cond_signal(&q->wake);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	pthread_join(q->thread, NULL);
 	q->runs = false;
 }
@@ -101,10 +101,10 @@ passdown_queue(struct pool *p, struct runs *freed)
 		pass_down(p, freed);
 		return;
 	}
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	r = runs_move(&q->queue, freed);
 	pthread_cond_signal(&q->wake);
-	pthread_mutex_unlock(&q->lock);
+	mutex_unlock(&q->lock);
 	if (r) {
 		/* No memory for the list: hand them out without. */
 		release(p, freed->v, freed->nr);
@@ -117,8 +117,8 @@ passdown_wait(struct pool *p)
 {
 	struct passdown *q = &p->passdown;
 
-	pthread_mutex_lock(&q->lock);
+	mutex_lock(&q->lock);
 	while (q->runs && (q->queue.nr || q->busy))
-		pthread_cond_wait(&q->idle, &q->lock);
-	pthread_mutex_unlock(&q->lock);
+		cond_wait(&q->idle, &q->lock);
+	mutex_unlock(&q->lock);
 }

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef THINFS_DEBUG
+#include "io/fault_spec.h"
+#endif
 #include "pdata/superblock.h"
 #include "pool/catalog.h"
 #include "pool/passdown.h"
@@ -54,6 +57,8 @@ pool_set_mode(struct pool *p, enum pool_mode mode)
 	if (mode == p->mode)
 		return;
 	p->mode = mode;
+	if (mode == POOL_WRITE)
+		p->waited_enough = false;
 	switch (mode) {
 	case POOL_WRITE:
 		msg_info("%s: there is space again", p->data->name);
@@ -72,6 +77,12 @@ pool_set_mode(struct pool *p, enum pool_mode mode)
 	}
 }
 
+bool
+pool_has_metadata_space(struct pool *p)
+{
+	return meta_require(p->tm, 2, 1, META_TO_ADD) == 0;
+}
+
 void
 pool_update_mode(struct pool *p)
 {
@@ -82,7 +93,7 @@ pool_update_mode(struct pool *p)
 		return;
 	meta_get_info(p->tm, &info);
 	data = info.free_data_blocks > catalog_reserve(p);
-	if (p->mode == POOL_OUT_OF_METADATA_SPACE && meta_require(p->tm, META_LEAST_OPS, false))
+	if (p->mode == POOL_OUT_OF_METADATA_SPACE && !pool_has_metadata_space(p))
 		return;
 	pool_set_mode(p, data ? POOL_WRITE : POOL_OUT_OF_DATA_SPACE);
 }
@@ -98,10 +109,10 @@ pool_check_writable(const struct pool *p)
 void
 pool_set_space_hook(struct pool *p, void (*fn)(void *arg), void *arg)
 {
-	pthread_mutex_lock(&p->hook_lock);
+	mutex_lock(&p->hook_lock);
 	p->space_hook = fn;
 	p->space_hook_arg = arg;
-	pthread_mutex_unlock(&p->hook_lock);
+	mutex_unlock(&p->hook_lock);
 }
 
 void
@@ -110,10 +121,11 @@ pool_space_hook(struct pool *p)
 	void (*fn)(void *arg);
 	void *arg;
 
-	pthread_mutex_lock(&p->hook_lock);
+	mutex_lock(&p->hook_lock);
 	fn = p->space_hook;
 	arg = p->space_hook_arg;
-	pthread_mutex_unlock(&p->hook_lock);
+	mutex_unlock(&p->hook_lock);
+	lock_order_assert_below(RANK_META, "the space hook");
 	if (fn)
 		fn(arg);
 }
@@ -123,29 +135,24 @@ pool_space_hook(struct pool *p)
 static void
 init_locks(struct pool *p)
 {
-	pthread_rwlockattr_t attr;
 	pthread_condattr_t monotonic;
 
-	/* Readers come all the time; a writer must get its turn. */
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&p->meta_lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->timer_wake, &monotonic);
 	pthread_cond_init(&p->reclaim_wake, &monotonic);
 	pthread_cond_init(&p->sync_wake, NULL);
 	pthread_condattr_destroy(&monotonic);
-	pthread_mutex_init(&p->snapshot_lock, NULL);
-	pthread_mutex_init(&p->sync_lock, NULL);
-	pthread_mutex_init(&p->timer_lock, NULL);
-	pthread_mutex_init(&p->reclaim_lock, NULL);
-	pthread_mutex_init(&p->hook_lock, NULL);
-	pthread_mutex_init(&p->passdown.lock, NULL);
+	mutex_init(&p->snapshot_lock, "snapshot_lock", RANK_SNAPSHOT);
+	rwlock_init(&p->meta_lock, "meta_lock", RANK_META);
+	mutex_init(&p->sync_lock, "sync_lock", RANK_SYNC);
+	mutex_init(&p->timer_lock, "timer_lock", LOCK_LEAF);
+	mutex_init(&p->reclaim_lock, "reclaim_lock", LOCK_LEAF);
+	mutex_init(&p->hook_lock, "hook_lock", LOCK_LEAF);
+	mutex_init(&p->passdown.lock, "the pass-down queue", LOCK_LEAF);
 	pthread_cond_init(&p->passdown.wake, NULL);
 	pthread_cond_init(&p->passdown.idle, NULL);
-	pthread_mutex_init(&p->buf_lock, NULL);
+	mutex_init(&p->buf_lock, "buf_lock", LOCK_LEAF);
 	STAILQ_INIT(&p->sync_queue);
 	TAILQ_INIT(&p->reclaim);
 	RB_INIT(&p->vols);
@@ -165,19 +172,19 @@ pool_free(struct pool *p)
 	buf_free_all(p);
 	image_close(p->meta);
 	image_close(p->data);
-	pthread_rwlock_destroy(&p->meta_lock);
+	rwlock_destroy(&p->meta_lock);
 	pthread_cond_destroy(&p->timer_wake);
 	pthread_cond_destroy(&p->reclaim_wake);
 	pthread_cond_destroy(&p->sync_wake);
-	pthread_mutex_destroy(&p->snapshot_lock);
-	pthread_mutex_destroy(&p->sync_lock);
-	pthread_mutex_destroy(&p->timer_lock);
-	pthread_mutex_destroy(&p->reclaim_lock);
-	pthread_mutex_destroy(&p->hook_lock);
-	pthread_mutex_destroy(&p->passdown.lock);
+	mutex_destroy(&p->snapshot_lock);
+	mutex_destroy(&p->sync_lock);
+	mutex_destroy(&p->timer_lock);
+	mutex_destroy(&p->reclaim_lock);
+	mutex_destroy(&p->hook_lock);
+	mutex_destroy(&p->passdown.lock);
 	pthread_cond_destroy(&p->passdown.wake);
 	pthread_cond_destroy(&p->passdown.idle);
-	pthread_mutex_destroy(&p->buf_lock);
+	mutex_destroy(&p->buf_lock);
 	free(p);
 }
 
@@ -235,27 +242,17 @@ check_data_size(struct pool *p, const struct meta_info *info)
 	return 0;
 }
 
-/* Images that were made larger while the pool was not in use: take what is new. */
+/* Images may have been made larger while the pool was not in use. A pool that has no room for that is still one. */
 static int
-adopt_growth(struct pool *p, const struct meta_info *info)
+adopt_at_open(struct pool *p)
 {
-	uint64_t data, meta;
-	int r = image_get_size(p->data, &data);
+	int r = pool_adopt_growth(p);
 
-	if (!r)
-		r = image_get_size(p->meta, &meta);
-	if (r)
-		return r;
-	data /= p->block_bytes;
-	meta /= METADATA_BLOCK_SIZE;
-	if (meta > METADATA_BLOCKS_MAX)
-		meta = METADATA_BLOCKS_MAX;
-	if (data > DATA_BLOCKS_MAX)
-		data = DATA_BLOCKS_MAX;
-	if (meta > info->nr_meta_blocks)
-		r = meta_grow_metadata(p->tm, meta);
-	if (!r && data > info->nr_data_blocks)
-		r = meta_grow_data(p->tm, data);
+	if (r == -ENOSPC) {
+		msg_warn("%s: too full to take in what is new of the images; make this one larger",
+			 p->meta->name);
+		r = 0;
+	}
 	return r ? r : meta_commit(p->tm, p->data);
 }
 
@@ -275,8 +272,8 @@ open_metadata(struct pool *p)
 	if (!r && info.needs_check) {
 		p->mode = POOL_READ_ONLY;
 		if (!p->read_only)
-			msg_warn("%s: needs_check is set, so the pool is read-only; run 'thin_check "
-				 "--clear-needs-check-flag %s', then mount it again",
+			msg_warn("%s: needs_check is set, so the pool is read-only; unmount it, run 'thinfs "
+				 "check --repair %s', then mount it again",
 				 p->meta->name, p->meta->name);
 		p->read_only = true;
 	}
@@ -292,12 +289,12 @@ open_metadata(struct pool *p)
 	if (!r && !p->read_only)
 		r = meta_confirm(p->tm);
 	if (!r && !p->read_only)
-		r = adopt_growth(p, &info);
+		r = adopt_at_open(p);
 	return r;
 }
 
-static int
-start_threads(struct pool *p)
+int
+pool_start(struct pool *p)
 {
 	int r = 0;
 
@@ -348,7 +345,8 @@ pool_open_images(struct image *data, struct image *meta, const struct pool_optio
 	}
 	if (!r) {
 		p->durable_txn = meta_open_txn(p->tm) - 1;
-		r = start_threads(p);
+		if (!options->threads_later)
+			r = pool_start(p);
 	}
 	if (r) {
 		stop_threads(p);
@@ -376,6 +374,14 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 		image_close(data);
 		return r;
 	}
+#ifdef THINFS_DEBUG
+	r = fault_spec_apply(getenv("THINFS_FAULT"), &data, &meta);
+	if (r) {
+		image_close(data);
+		image_close(meta);
+		return r;
+	}
+#endif
 	return pool_open_images(data, meta, options, out);
 }
 
@@ -386,11 +392,11 @@ pool_keep_times(struct pool *p)
 
 	if (p->mode >= POOL_READ_ONLY)
 		return;
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	RB_FOREACH(v, vol_id_tree, &p->vols)
 		if (v->mtime_dirty && v->has_record)
 			catalog_changed(p, v->id);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 }
 
 int
@@ -419,7 +425,7 @@ pool_get_status(struct pool *p, struct pool_status *st)
 	struct voldir *d;
 	uint64_t reserve;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	meta_get_info(p->tm, &info);
 	reserve = catalog_reserve(p);
 	*st = (struct pool_status){
@@ -439,7 +445,7 @@ pool_get_status(struct pool *p, struct pool_status *st)
 	st->data_available -= st->data_available < reserve ? st->data_available : reserve;
 	RB_FOREACH(d, voldir_name_tree, &p->dirs)
 		st->nr_snapshots += d->nr_vols;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 }
 
 uint64_t

@@ -46,6 +46,7 @@ struct pool_options {
 	unsigned no_space_timeout_s; /* 0: forever */
 	unsigned commit_interval_ms; /* of the timer; 0: no timer, only pool_sync() commits */
 	uint64_t metadata_cache_bytes;
+	bool threads_later; /* the caller starts the pool's own threads, by pool_start() */
 };
 
 #define POOL_OPTIONS_DEFAULT                                                                       \
@@ -76,7 +77,9 @@ int pool_format(const char *data_path, const char *meta_path,
  */
 int pool_open(const char *data_path, const char *meta_path, const struct pool_options *options,
 	      struct pool **out);
-/* The same over open images, which the pool then owns, also on failure. For tests. */
+/* Start the threads that commit, reclaim and so on, which inherit what the calling thread is permitted. */
+int pool_start(struct pool *p);
+/* pool_open() over open images, which the pool then owns, also on failure. For tests. */
 int pool_open_images(struct image *data, struct image *meta, const struct pool_options *options,
 		     struct pool **out);
 
@@ -120,6 +123,19 @@ int pool_sync_wait(struct pool *p, struct vol *vol);
 
 /* Drop all that is not committed, as after a failed commit but still writable. For tests. */
 int pool_abort(struct pool *p);
+
+/*
+ * Take in what is new of an image that has become larger, of both. The pool does this by itself when it is opened
+ * and when it is out of space. -ENOSPC: too little metadata space for the bitmaps of the new blocks.
+ */
+int pool_adopt_growth(struct pool *p);
+
+/*
+ * Whether a writer that got -ENOSPC should wait for space. No longer, once pool_stop_waiting() has been called because
+ * no_space_timeout is over, until the pool is in POOL_WRITE again.
+ */
+bool pool_waits_for_space(const struct pool *p);
+void pool_stop_waiting(struct pool *p);
 
 /* Have FN called, with no lock held, whenever space may have become available for a writer that got -ENOSPC. One hook. */
 void pool_set_space_hook(struct pool *p, void (*fn)(void *arg), void *arg);

@@ -5,7 +5,7 @@
  * Locks, in the order in which they may be taken (doc/locking.md):
  *   snapshot_lock -> range lock of a volume (several: by ascending id) -> meta_lock -> sync_lock
  * meta_lock is never held across I/O on the data image or a flush; reading metadata blocks that are not
- * cached is the only I/O under it.
+ * cached is the only I/O under it. Debug builds assert all of this (util/lock_order.h).
  */
 #ifndef THINFS_POOL_POOL_INTERNAL_H
 #define THINFS_POOL_POOL_INTERNAL_H
@@ -21,8 +21,16 @@
 #include "pool/catalog_record.h"
 #include "pool/pool.h"
 #include "pool/range_lock.h"
+#include "util/lock.h"
 #include "util/runs.h"
 #include "util/u64map.h"
+
+enum pool_lock_rank {
+	RANK_SNAPSHOT = 1,
+	RANK_RANGE, /* of many volumes, by ascending device id */
+	RANK_META,
+	RANK_SYNC,
+};
 
 /* A thin device with its name. In memory for every device of the pool but the catalog. */
 struct vol {
@@ -50,8 +58,11 @@ struct vol {
 	_Atomic uint64_t size; /* changes under meta_lock */
 	_Atomic int64_t mtime_ns, ctime_ns;
 	atomic_bool mtime_dirty; /* newer than the catalog's */
-	/* What is mapped behind the end is zero up to here: whole blocks. Range lock of the last block. */
-	uint64_t clean_end;
+	/*
+	 * What is mapped behind the end is zero up to here: whole blocks. Range lock of the last block, but
+	 * for an abort, which sets it to 0 under whoever holds that: then nothing is written any more.
+	 */
+	_Atomic uint64_t clean_end;
 
 	struct range_lock range;
 	RB_ENTRY(vol) by_id; /* in the pool */
@@ -99,12 +110,14 @@ struct catalog {
 	struct thin_dev *dev;
 	uint64_t nr_mapped;
 	struct u64map dirty; /* vblock of the catalog's device -> unused */
+	struct runs ready; /* reserved data blocks that the data image has space for */
+	bool no_space_below; /* it had none for more of them */
 	bool incomplete; /* the last commit had no blocks for all of them */
 };
 
 /* See passdown.h. */
 struct passdown {
-	pthread_mutex_t lock;
+	struct mutex lock;
 	pthread_cond_t wake, idle;
 	struct runs queue; /* lock */
 	bool busy; /* lock: some are being discarded */
@@ -129,7 +142,7 @@ struct pool {
 	uint64_t block_bytes;
 	bool read_only;
 
-	pthread_rwlock_t meta_lock;
+	struct rwlock meta_lock;
 	struct thin_meta *tm; /* meta_lock */
 	struct catalog catalog; /* meta_lock */
 	struct vol_id_tree vols; /* meta_lock */
@@ -144,10 +157,11 @@ struct pool {
 	uint64_t durable_txn; /* meta_lock */
 	bool lost; /* a commit failed: what was done before is gone; meta_lock */
 	_Atomic enum pool_mode mode; /* changes under meta_lock */
+	atomic_bool waited_enough; /* for space, since the mode was last POOL_WRITE; changes under meta_lock */
 
-	pthread_mutex_t snapshot_lock; /* one snapshot at a time; no new name in the top meanwhile */
+	struct mutex snapshot_lock; /* one snapshot at a time; no new name in the top meanwhile */
 
-	pthread_mutex_t sync_lock;
+	struct mutex sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
 	bool syncing; /* sync_lock: somebody works off the queue */
 	bool sync_handed; /* sync_lock: the thread is to go on with it */
@@ -155,14 +169,15 @@ struct pool {
 	pthread_cond_t sync_wake;
 	pthread_t sync_thread;
 	bool sync_runs; /* const while calls are under way */
+	bool flush_failed; /* a flush of the data image did, and it was said; of the one who leads */
 
-	pthread_mutex_t timer_lock;
+	struct mutex timer_lock;
 	pthread_cond_t timer_wake;
 	bool timer_stop, timer_now; /* timer_lock */
 	pthread_t timer;
 	bool timer_runs;
 
-	pthread_mutex_t reclaim_lock;
+	struct mutex reclaim_lock;
 	pthread_cond_t reclaim_wake;
 	struct vol_list reclaim; /* reclaim_lock */
 	atomic_bool reclaim_stop;
@@ -171,11 +186,11 @@ struct pool {
 
 	struct passdown passdown;
 
-	pthread_mutex_t hook_lock;
+	struct mutex hook_lock;
 	void (*space_hook)(void *arg); /* hook_lock */
 	void *space_hook_arg;
 
-	pthread_mutex_t buf_lock;
+	struct mutex buf_lock;
 	struct io_buf *bufs; /* buf_lock: free ones */
 };
 
@@ -192,6 +207,8 @@ void pool_keep_times(struct pool *p);
 int pool_check_writable(const struct pool *p);
 /* meta_lock exclusive. */
 void pool_set_mode(struct pool *p, enum pool_mode mode);
+/* For a small write, or a new volume. meta_lock exclusive. */
+bool pool_has_metadata_space(struct pool *p);
 /* Out of space is over when some is free again: S 12. meta_lock exclusive. */
 void pool_update_mode(struct pool *p);
 
@@ -205,10 +222,10 @@ int format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_b
 /* --- commit.c --- */
 
 /*
- * Get meta_lock exclusive with room for OPS changes (meta_require), committing if that makes room.
- * On failure the lock is not held: -ENOSPC, -EROFS, -EIO.
+ * Get meta_lock exclusive with room for PATHS and NEW_DEVS (meta_require), committing if that makes room; PATHS 0: what
+ * is to be done asks for itself. On failure the lock is not held: -ENOSPC, -EROFS, -EIO.
  */
-int pool_begin_change(struct pool *p, unsigned ops, bool frees_space)
+int pool_begin_change(struct pool *p, unsigned paths, unsigned new_devs, enum meta_purpose purpose)
 	__attribute__((warn_unused_result));
 void pool_end_change(struct pool *p);
 /* Whether a commit would do anything. meta_lock shared. */
@@ -229,6 +246,31 @@ void sync_stop(struct pool *p);
 void pool_hurry(struct pool *p);
 int pool_start_timer(struct pool *p);
 void pool_stop_timer(struct pool *p);
+
+/* --- data, and the ranges of volumes --- */
+
+/* The data image, for I/O: no lock but ranges and snapshot_lock may be held. */
+static inline struct image *
+pool_data(struct pool *p)
+{
+	lock_order_assert_below(RANK_META, "I/O on the data image");
+	return p->data;
+}
+
+/* range_lock(), in its place in the order of locks: one hold for each volume. */
+static inline void
+vol_lock_range(struct vol *v, struct range_hold *hold, enum range_mode mode, uint64_t first, uint64_t last)
+{
+	lock_order_enter(RANK_RANGE, v->id, "the range lock of a volume");
+	range_lock(&v->range, hold, mode, first, last);
+}
+
+static inline void
+vol_unlock_range(struct vol *v, struct range_hold *hold)
+{
+	range_unlock(&v->range, hold);
+	lock_order_leave(RANK_RANGE);
+}
 
 /* --- names.c; meta_lock exclusive unless said otherwise --- */
 

@@ -42,7 +42,7 @@ try_reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 	uint64_t kept;
 	int r = -ENOSPC;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	meta_get_info(p->tm, &info);
 	kept = catalog_reserve(p);
 	if (info.free_data_blocks > kept)
@@ -50,7 +50,7 @@ try_reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 				      dblock, got);
 	if (!r)
 		v->goal = *dblock + *got;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return r;
 }
 
@@ -72,11 +72,13 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 		return r;
 	passdown_wait(p);
 	r = try_reserve(v, want, dblock, got);
+	if (r == -ENOSPC && !pool_adopt_growth(p))
+		r = try_reserve(v, want, dblock, got);
 	if (r == -ENOSPC) {
-		pthread_rwlock_wrlock(&p->meta_lock);
+		rwlock_wrlock(&p->meta_lock);
 		if (p->mode == POOL_WRITE)
 			pool_set_mode(p, POOL_OUT_OF_DATA_SPACE);
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
 	}
 	return r;
 }
@@ -86,9 +88,9 @@ vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr)
 {
 	struct pool *p = v->pool;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	meta_unreserve_data(p->tm, dblock, nr);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 }
 
 /* --- filling them --- */
@@ -102,9 +104,9 @@ copy_bytes(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
 	while (len && !r) {
 		uint64_t n = min_u64(len, IO_BUF_SIZE);
 
-		r = image_read(p->data, buf, n, from);
+		r = image_read(pool_data(p), buf, n, from);
 		if (!r)
-			r = image_write(p->data, buf, n, to);
+			r = image_write(pool_data(p), buf, n, to);
 		from += n;
 		to += n;
 		len -= n;
@@ -127,7 +129,7 @@ fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
 		return copy_bytes(p, f->old * size + offset, f->dblock * size + offset, len);
 	if (p->options.skip_block_zeroing)
 		return 0;
-	return image_zero(p->data, f->dblock * size + offset, len);
+	return image_zero(pool_data(p), f->dblock * size + offset, len);
 }
 
 static int
@@ -140,8 +142,8 @@ fill_large(struct vol *v, const struct fill *f)
 	int r = fill_rest(v, f, start, f->begin - start);
 
 	if (!r && f->begin < f->end)
-		r = f->buf ? image_write(p->data, f->buf, f->end - f->begin, place)
-			   : image_zero(p->data, place, f->end - f->begin);
+		r = f->buf ? image_write(pool_data(p), f->buf, f->end - f->begin, place)
+			   : image_zero(pool_data(p), place, f->end - f->begin);
 	return r ? r : fill_rest(v, f, f->end, end - f->end);
 }
 
@@ -157,13 +159,13 @@ fill_small(struct vol *v, const struct fill *f, uint8_t *buf)
 	int r = 0;
 
 	if (f->old != MAP_HOLE) {
-		r = image_read(p->data, buf, end - start, f->old * size);
+		r = image_read(pool_data(p), buf, end - start, f->old * size);
 		around = buf;
 	}
 	iov[0] = (struct iovec){(void *)around, f->begin - start};
 	iov[1] = (struct iovec){(void *)(f->buf ? f->buf : zeros), f->end - f->begin};
 	iov[2] = (struct iovec){(void *)(around + (f->end - start)), end - f->end};
-	return r ? r : image_writev(p->data, iov, 3, f->dblock * size);
+	return r ? r : image_writev(pool_data(p), iov, 3, f->dblock * size);
 }
 
 static int
@@ -206,7 +208,7 @@ vol_extend(struct vol *v, uint64_t end)
 
 	if (end <= v->size)
 		return 0;
-	r = pool_begin_change(v->pool, 2, false);
+	r = pool_begin_change(v->pool, 2, 1, META_TO_ADD);
 	if (r)
 		return r;
 	r = extend_locked(v, end);
@@ -220,7 +222,8 @@ insert(struct vol *v, const struct fill *f, unsigned flags)
 {
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
-	int r = pool_begin_change(p, 3 + (unsigned)(f->len / 64), false);
+	bool moves_end = !(flags & PROVISION_KEEP_SIZE) && f->end > v->size;
+	int r = pool_begin_change(p, 1 + moves_end + (unsigned)(f->len / 64), moves_end, META_TO_ADD);
 
 	if (r)
 		return r;
@@ -291,8 +294,8 @@ write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t
 		return 0;
 	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
 	vol_will_overwrite(v);
-	r = buf ? image_write(p->data, buf, end - begin, place)
-		: image_zero(p->data, place, end - begin);
+	r = buf ? image_write(pool_data(p), buf, end - begin, place)
+		: image_zero(pool_data(p), place, end - begin);
 	if (!r && !(flags & PROVISION_KEEP_SIZE))
 		r = vol_extend(v, end);
 	return r;
@@ -313,7 +316,7 @@ vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock)
 	if (r)
 		return r;
 	r = dev_map(v->dev, f.vblock, 1, &run, 1, &nr);
-	pthread_rwlock_unlock(&v->pool->meta_lock);
+	rwlock_unlock(&v->pool->meta_lock);
 	if (r || run.dblock == MAP_HOLE)
 		return r;
 	r = reserve(v, 1, &f.dblock, &f.len);
@@ -383,7 +386,7 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 		if (r)
 			break;
 		r = dev_map(v->dev, first, vol_block(v, end - 1) - first + 1, runs, MAX_RUNS, &nr);
-		pthread_rwlock_unlock(&v->pool->meta_lock);
+		rwlock_unlock(&v->pool->meta_lock);
 		for (unsigned i = 0; i < nr && !r; i++) {
 			uint64_t run_end = min_u64(end, (runs[i].vblock + runs[i].len) * size);
 

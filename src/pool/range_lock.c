@@ -17,7 +17,7 @@ static const unsigned excludes[] = {
 void
 range_lock_init(struct range_lock *l)
 {
-	pthread_mutex_init(&l->mutex, NULL);
+	mutex_init(&l->mutex, "the mutex of a range lock", LOCK_LEAF);
 	pthread_cond_init(&l->released, NULL);
 	l->nr_waiting = 0;
 	TAILQ_INIT(&l->holds);
@@ -27,7 +27,7 @@ void
 range_lock_destroy(struct range_lock *l)
 {
 	pthread_cond_destroy(&l->released);
-	pthread_mutex_destroy(&l->mutex);
+	mutex_destroy(&l->mutex);
 }
 
 /* Whether H has to wait for one that came before it. */
@@ -50,22 +50,22 @@ range_lock(struct range_lock *l, struct range_hold *h, enum range_mode mode, uin
 	h->first = first;
 	h->last = last;
 	h->mode = mode;
-	pthread_mutex_lock(&l->mutex);
+	mutex_lock(&l->mutex);
 	TAILQ_INSERT_TAIL(&l->holds, h, link);
 	while (must_wait(h)) {
 		l->nr_waiting++;
-		pthread_cond_wait(&l->released, &l->mutex);
+		cond_wait(&l->released, &l->mutex);
 		l->nr_waiting--;
 	}
-	pthread_mutex_unlock(&l->mutex);
+	mutex_unlock(&l->mutex);
 }
 
 void
 range_unlock(struct range_lock *l, struct range_hold *h)
 {
-	pthread_mutex_lock(&l->mutex);
+	mutex_lock(&l->mutex);
 	TAILQ_REMOVE(&l->holds, h, link);
 	if (l->nr_waiting)
 		pthread_cond_broadcast(&l->released);
-	pthread_mutex_unlock(&l->mutex);
+	mutex_unlock(&l->mutex);
 }

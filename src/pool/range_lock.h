@@ -21,6 +21,8 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "util/lock.h"
+
 enum range_mode {
 	RANGE_READ,
 	RANGE_WRITE,
@@ -37,7 +39,7 @@ struct range_hold {
 TAILQ_HEAD(range_hold_list, range_hold);
 
 struct range_lock {
-	pthread_mutex_t mutex;
+	struct mutex mutex;
 	pthread_cond_t released;
 	unsigned nr_waiting;
 	struct range_hold_list holds; /* held and waiting, in order of arrival */

@@ -13,13 +13,8 @@
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
 
-/*
- * Mappings taken back in one hold of meta_lock, and the tree paths that this may change. When
- * metadata space is short, little is done at a time.
- */
+/* Mappings taken back in one hold of meta_lock. */
 #define RECLAIM_AT_ONCE 4096U
-#define RECLAIM_OPS 17U
-#define RECLAIM_AT_LEAST 64U
 
 /* How long to wait after a failure; other transactions may have made room by then. */
 #define RETRY_SECONDS 1
@@ -60,14 +55,14 @@ delete_device(struct vol *v)
 	return r;
 }
 
-/* One step under one hold of meta_lock, of MAX mappings; *done: the device is gone, or not to go. */
+/* One step under one hold of meta_lock; *done: the device is gone, or not to go. */
 static int
-step(struct vol *v, uint64_t max, bool *done)
+step(struct vol *v, bool *done)
 {
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
 	uint64_t left;
-	bool cheap;
+	bool cheap, whole;
 	int r;
 
 	*done = v->gone || v->opens;
@@ -79,32 +74,37 @@ step(struct vol *v, uint64_t max, bool *done)
 	if (r)
 		return r;
 	/* A device that no record marks as deleted must go whole, or it would be back after a crash. */
-	if (cheap || !v->has_record || p->catalog.foreign) {
-		*done = true;
-		return delete_device(v);
+	whole = !v->has_record || p->catalog.foreign;
+	if (cheap || whole) {
+		r = delete_device(v);
+		*done = !r;
+		if (r != -ENOSPC || whole)
+			return r;
+		r = vol_dev(v, &dev);
 	}
-	return dev_shed(dev, max, &left);
+	return r ? r : dev_shed(dev, RECLAIM_AT_ONCE, &left);
 }
 
 static int
 reclaim_device(struct vol *v)
 {
 	struct pool *p = v->pool;
-	bool done = false;
+	bool done = false, committed = false;
 	int r = 0;
 
 	while (!done && !r && !p->reclaim_stop) {
-		uint64_t max = RECLAIM_AT_ONCE;
-
-		r = pool_begin_change(p, RECLAIM_OPS, true);
-		if (r == -ENOSPC) {
-			max = RECLAIM_AT_LEAST;
-			r = pool_begin_change(p, META_LEAST_OPS, true);
-		}
+		r = pool_begin_change(p, 0, 0, META_TO_DELETE);
 		if (r)
 			break;
-		r = step(v, max, &done);
+		r = step(v, &done);
 		pool_end_change(p);
+		if (!r) {
+			committed = false;
+		} else if (r == -ENOSPC && !committed) {
+			/* What this transaction freed can be used after a commit. */
+			committed = true;
+			r = pool_sync_wait(p, NULL) == -EIO ? -EIO : 0;
+		}
 	}
 	return r;
 }
@@ -118,7 +118,7 @@ reclaim_tail(struct vol *v)
 
 	vol_lock_change(v, &hold, v->size, UINT64_MAX);
 	r = vol_finish_shrink(v);
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	return r;
 }
 
@@ -139,7 +139,7 @@ wait_to_retry(struct pool *p)
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += RETRY_SECONDS;
 	if (!p->reclaim_stop)
-		pthread_cond_timedwait(&p->reclaim_wake, &p->reclaim_lock, &until);
+		cond_timedwait(&p->reclaim_wake, &p->reclaim_lock, &until);
 }
 
 static void *
@@ -149,25 +149,25 @@ reclaim_main(void *arg)
 	struct vol *v;
 	int r;
 
-	pthread_mutex_lock(&p->reclaim_lock);
+	mutex_lock(&p->reclaim_lock);
 	while (!p->reclaim_stop) {
 		v = TAILQ_FIRST(&p->reclaim);
 		if (!v) {
-			pthread_cond_wait(&p->reclaim_wake, &p->reclaim_lock);
+			cond_wait(&p->reclaim_wake, &p->reclaim_lock);
 			continue;
 		}
 		TAILQ_REMOVE(&p->reclaim, v, reclaim);
 		v->in_reclaim = false;
-		pthread_mutex_unlock(&p->reclaim_lock);
+		mutex_unlock(&p->reclaim_lock);
 		r = reclaim_one(v);
 		if (r == -ENOSPC)
 			reclaim_queue(v);
 		vol_put(v);
-		pthread_mutex_lock(&p->reclaim_lock);
+		mutex_lock(&p->reclaim_lock);
 		if (r == -ENOSPC)
 			wait_to_retry(p);
 	}
-	pthread_mutex_unlock(&p->reclaim_lock);
+	mutex_unlock(&p->reclaim_lock);
 	return NULL;
 }
 
@@ -180,26 +180,44 @@ reclaim_queue(struct vol *v)
 		reclaim_one(v);
 		return;
 	}
-	pthread_mutex_lock(&p->reclaim_lock);
+	mutex_lock(&p->reclaim_lock);
 	if (!v->in_reclaim) {
 		v->in_reclaim = true;
 		vol_get(v);
 		TAILQ_INSERT_TAIL(&p->reclaim, v, reclaim);
 		pthread_cond_signal(&p->reclaim_wake);
 	}
-	pthread_mutex_unlock(&p->reclaim_lock);
+	mutex_unlock(&p->reclaim_lock);
 }
 
-/* What a crash, or the end of the last mount, left to do. No lock held; nobody else is there yet. */
-static int
+/* The first volume from ID on with something left to do, held; NULL: none. */
+static struct vol *
+find_left_over(struct pool *p, uint32_t id)
+{
+	struct vol key = {.id = id}, *v;
+
+	rwlock_rdlock(&p->meta_lock);
+	v = RB_NFIND(vol_id_tree, &p->vols, &key);
+	while (v && !(v->flags & (RECORD_DELETED | RECORD_SHRINKING)))
+		v = RB_NEXT(vol_id_tree, &p->vols, v);
+	if (v)
+		vol_get(v);
+	rwlock_unlock(&p->meta_lock);
+	return v;
+}
+
+/* What a crash, or the end of the last mount, left to do. No lock held: the reclaimer is at work on the first ones. */
+static void
 queue_left_over(struct pool *p)
 {
-	struct vol *v, *next;
+	struct vol *v;
+	uint32_t id;
 
-	RB_FOREACH_SAFE(v, vol_id_tree, &p->vols, next)
-		if (v->flags & (RECORD_DELETED | RECORD_SHRINKING))
-			reclaim_queue(v);
-	return 0;
+	for (id = 0; (v = find_left_over(p, id)); id++) {
+		id = v->id;
+		reclaim_queue(v);
+		vol_put(v);
+	}
 }
 
 int
@@ -213,7 +231,8 @@ reclaim_start(struct pool *p)
 			return r;
 		p->reclaimer_runs = true;
 	}
-	return queue_left_over(p);
+	queue_left_over(p);
+	return 0;
 }
 
 void
@@ -222,10 +241,10 @@ reclaim_stop_thread(struct pool *p)
 	struct vol *v;
 
 	if (p->reclaimer_runs) {
-		pthread_mutex_lock(&p->reclaim_lock);
+		mutex_lock(&p->reclaim_lock);
 		p->reclaim_stop = true;
 		pthread_cond_signal(&p->reclaim_wake);
-		pthread_mutex_unlock(&p->reclaim_lock);
+		mutex_unlock(&p->reclaim_lock);
 		pthread_join(p->reclaimer, NULL);
 	}
 	while ((v = TAILQ_FIRST(&p->reclaim))) {

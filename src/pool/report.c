@@ -98,8 +98,23 @@ append_dir(struct pool *p, struct voldir *dir, json_t *devices)
 	return r;
 }
 
+static bool
+may_list(const struct pool_caller *reader, struct voldir *d)
+{
+	struct voldir_attr a;
+
+	if (!reader || reader->uid == 0)
+		return true;
+	voldir_getattr(d, &a);
+	if (reader->uid == a.uid)
+		return a.mode & 0400;
+	if (reader->gid == a.gid)
+		return a.mode & 0040;
+	return (a.mode & 0044) == 0044; /* may be of that group by another one of theirs */
+}
+
 json_t *
-report_list(struct pool *p)
+report_list_for(struct pool *p, const struct pool_caller *reader)
 {
 	json_t *devices = json_array();
 	uint64_t cookie = 0;
@@ -107,7 +122,8 @@ report_list(struct pool *p)
 	int r = devices ? append_dir(p, pool_top(p), devices) : -1;
 
 	while (!r && !pool_next_snapshot(p, cookie, &d, &cookie)) {
-		r = append_dir(p, d, devices);
+		if (may_list(reader, d))
+			r = append_dir(p, d, devices);
 		voldir_put(d);
 	}
 	if (r) {
@@ -115,6 +131,12 @@ report_list(struct pool *p)
 		return NULL;
 	}
 	return json_pack("{s:o}", "devices", devices);
+}
+
+json_t *
+report_list(struct pool *p)
+{
+	return report_list_for(p, NULL);
 }
 
 /* The line that `dmsetup status` would print: the format sheet, S 13.3. */
@@ -143,7 +165,7 @@ status_line(struct pool *p, const struct pool_status *st)
 		 st->data_blocks, held, mode,
 		 p->options.ignore_discard	   ? "ignore_discard"
 		 : p->options.no_discard_passdown ? "no_discard_passdown" : "discard_passdown",
-		 p->options.error_if_no_space ? "error_if_no_space" : "queue_if_no_space",
+		 pool_waits_for_space(p) ? "queue_if_no_space" : "error_if_no_space",
 		 st->needs_check ? "needs_check" : "-", low_water);
 	return json_string(line);
 }

@@ -14,6 +14,8 @@
 
 /* {"devices": [{"id", "path", "name", "snapshot", "size", "mapped", "parent", "read_only", "created", ...}]} */
 json_t *report_list(struct pool *p);
+/* The same without what is in snapshots that READER may not list, by their mode (of a reader's groups one is known). */
+json_t *report_list_for(struct pool *p, const struct pool_caller *reader);
 
 /* {"mode", "transaction", "block_size", "data": {"total", "used"}, "metadata": {"total", "used", "reserve"}, "needs_check", "status_line", ...} */
 json_t *report_status(struct pool *p);

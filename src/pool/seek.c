@@ -22,7 +22,7 @@ next_mapped(struct vol *v, uint64_t from, uint64_t *start, uint64_t *len)
 		return r;
 	*len = 0;
 	r = dev_next_mapped(v->dev, from, SEEK_AT_ONCE, start, len);
-	pthread_rwlock_unlock(&v->pool->meta_lock);
+	rwlock_unlock(&v->pool->meta_lock);
 	return r == -ENODATA ? 0 : r;
 }
 

@@ -119,6 +119,8 @@ add_place_holder(struct pool *p, struct voldir *dir)
 	int r = names_new_id(p, &id);
 
 	if (!r)
+		r = meta_require(p->tm, 2, 1, META_TO_DELETE);
+	if (!r)
 		r = catalog_require(p, id, 1);
 	if (!r)
 		r = meta_create_thin(p->tm, id);
@@ -188,15 +190,16 @@ freeze_and_take(struct pool *p, const char *name, struct selection *s,
 	int r;
 
 	for (size_t i = 0; i < s->nr; i++)
-		range_lock(&s->v[i].vol->range, &s->v[i].hold, RANGE_FREEZE, 0, UINT64_MAX);
+		vol_lock_range(s->v[i].vol, &s->v[i].hold, RANGE_FREEZE, 0, UINT64_MAX);
 	/* New numbers are adjacent, and entries of origins are in no more leaves than there are: dozens share one. */
-	r = pool_begin_change(p, 6 + (unsigned)(s->nr / 64 + s->nr_devices / 128), false);
+	r = pool_begin_change(p, 4 + (unsigned)(s->nr / 64 + s->nr_devices / 128),
+			      (unsigned)s->nr + 2, META_TO_ADD);
 	if (!r) {
 		r = take(p, name, s, caller);
 		pool_end_change(p);
 	}
 	for (size_t i = 0; i < s->nr; i++)
-		range_unlock(&s->v[i].vol->range, &s->v[i].hold);
+		vol_unlock_range(s->v[i].vol, &s->v[i].hold);
 	return r;
 }
 
@@ -211,17 +214,17 @@ snapshot(struct pool *p, const char *name, const char *const *volumes, size_t nr
 		r = pool_check_writable(p);
 	if (r)
 		return r;
-	pthread_mutex_lock(&p->snapshot_lock);
-	pthread_rwlock_rdlock(&p->meta_lock);
+	mutex_lock(&p->snapshot_lock);
+	rwlock_rdlock(&p->meta_lock);
 	s.nr_devices = p->nr_devices;
 	if (names_find_dir(p, name))
 		r = -EEXIST;
 	else
 		r = volumes ? select_named(p, volumes, nr, &s) : select_all(p, &s);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (!r)
 		r = freeze_and_take(p, name, &s, caller);
-	pthread_mutex_unlock(&p->snapshot_lock);
+	mutex_unlock(&p->snapshot_lock);
 	selection_free(&s);
 	return r;
 }
@@ -289,8 +292,10 @@ pool_remove_snapshot(struct pool *p, const char *name)
 	struct vol **list = NULL;
 	struct voldir *dir;
 	size_t nr = 0;
-	int r = pool_begin_change(p, META_LEAST_OPS, true);
+	int r = pool_begin_change(p, 1, 0, META_TO_DELETE);
 
+	if (r == -ENOSPC) /* it is the removal that may make room for its own record */
+		r = pool_begin_change(p, 0, 0, META_TO_DELETE);
 	if (r)
 		return r;
 	dir = names_find_dir(p, name);

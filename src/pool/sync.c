@@ -44,10 +44,10 @@ sync_round(struct pool *p, struct sync_queue *queue)
 	bool need_commit = false;
 	int r;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	STAILQ_FOREACH(req, queue, link)
 		need_commit |= needs_of(p, req->vol) == NEED_COMMIT;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (need_commit)
 		r = commit_run(p);
 	else
@@ -56,9 +56,10 @@ sync_round(struct pool *p, struct sync_queue *queue)
 		bool lost;
 
 		STAILQ_REMOVE_HEAD(queue, link);
-		pthread_rwlock_rdlock(&p->meta_lock);
+		rwlock_rdlock(&p->meta_lock);
 		lost = needs_of(p, req->vol) == NEED_ERROR;
-		pthread_rwlock_unlock(&p->meta_lock);
+		rwlock_unlock(&p->meta_lock);
+		lock_order_assert_below(RANK_META, "answering a sync");
 		req->done(req->arg, lost ? -EIO : r == 0 || r == -ENOSPC ? r : -EIO);
 		if (req->vol)
 			vol_put(req->vol);
@@ -73,15 +74,15 @@ lead_once(struct pool *p)
 	struct sync_queue queue;
 	bool more;
 
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	STAILQ_INIT(&queue);
 	STAILQ_CONCAT(&queue, &p->sync_queue);
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	sync_round(p, &queue);
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	more = !STAILQ_EMPTY(&p->sync_queue);
 	p->syncing = more;
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	return more;
 }
 
@@ -89,10 +90,10 @@ lead_once(struct pool *p)
 static bool
 hand_over(struct pool *p)
 {
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	p->sync_handed = p->sync_runs;
 	pthread_cond_signal(&p->sync_wake);
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	return p->sync_runs;
 }
 
@@ -107,11 +108,11 @@ pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), v
 		return;
 	}
 	*req = (struct sync_request){.vol = vol ? vol_get(vol) : NULL, .done = done, .arg = arg};
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	STAILQ_INSERT_TAIL(&p->sync_queue, req, link);
 	lead = !p->syncing;
 	p->syncing = true;
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	while (lead && lead_once(p) && !hand_over(p))
 		;
 }
@@ -121,19 +122,19 @@ sync_main(void *arg)
 {
 	struct pool *p = arg;
 
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	while (!p->sync_stop || p->sync_handed) {
 		if (!p->sync_handed) {
-			pthread_cond_wait(&p->sync_wake, &p->sync_lock);
+			cond_wait(&p->sync_wake, &p->sync_lock);
 			continue;
 		}
 		p->sync_handed = false;
-		pthread_mutex_unlock(&p->sync_lock);
+		mutex_unlock(&p->sync_lock);
 		while (lead_once(p))
 			;
-		pthread_mutex_lock(&p->sync_lock);
+		mutex_lock(&p->sync_lock);
 	}
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	return NULL;
 }
 
@@ -151,16 +152,16 @@ sync_stop(struct pool *p)
 {
 	if (!p->sync_runs)
 		return;
-	pthread_mutex_lock(&p->sync_lock);
+	mutex_lock(&p->sync_lock);
 	p->sync_stop = true;
 	pthread_cond_signal(&p->sync_wake);
-	pthread_mutex_unlock(&p->sync_lock);
+	mutex_unlock(&p->sync_lock);
 	pthread_join(p->sync_thread, NULL);
 	p->sync_runs = false;
 }
 
 struct sync_waiter {
-	pthread_mutex_t lock;
+	struct mutex lock;
 	pthread_cond_t cond;
 	bool done;
 	int error;
@@ -171,22 +172,25 @@ wake_waiter(void *arg, int error)
 {
 	struct sync_waiter *w = arg;
 
-	pthread_mutex_lock(&w->lock);
+	mutex_lock(&w->lock);
 	w->done = true;
 	w->error = error;
 	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
+	mutex_unlock(&w->lock);
 }
 
 int
 pool_sync_wait(struct pool *p, struct vol *vol)
 {
-	struct sync_waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
+	struct sync_waiter w = {
+		.lock = MUTEX_INITIALIZER("who waits for a commit", LOCK_LEAF),
+		.cond = PTHREAD_COND_INITIALIZER,
+	};
 
 	pool_sync(p, vol, wake_waiter, &w);
-	pthread_mutex_lock(&w.lock);
+	mutex_lock(&w.lock);
 	while (!w.done)
-		pthread_cond_wait(&w.cond, &w.lock);
-	pthread_mutex_unlock(&w.lock);
+		cond_wait(&w.cond, &w.lock);
+	mutex_unlock(&w.lock);
 	return w.error;
 }

@@ -17,13 +17,15 @@ tick(struct pool *p, time_t now, time_t *kept)
 {
 	bool changes;
 
+	if (p->mode == POOL_OUT_OF_DATA_SPACE || p->mode == POOL_OUT_OF_METADATA_SPACE)
+		pool_adopt_growth(p);
 	if (now - *kept >= TIMES_SECONDS) {
 		*kept = now;
 		pool_keep_times(p);
 	}
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	changes = p->mode < POOL_READ_ONLY && commit_is_needed(p);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (changes)
 		pool_sync_wait(p, NULL);
 }
@@ -34,7 +36,7 @@ timer_main(void *arg)
 	struct pool *p = arg;
 	time_t kept = 0;
 
-	pthread_mutex_lock(&p->timer_lock);
+	mutex_lock(&p->timer_lock);
 	while (!p->timer_stop) {
 		struct timespec until;
 
@@ -44,16 +46,16 @@ timer_main(void *arg)
 		until.tv_sec += p->options.commit_interval_ms / 1000 + until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
 		while (!p->timer_stop && !p->timer_now &&
-		       pthread_cond_timedwait(&p->timer_wake, &p->timer_lock, &until) != ETIMEDOUT)
+		       cond_timedwait(&p->timer_wake, &p->timer_lock, &until) != ETIMEDOUT)
 			;
 		p->timer_now = false;
 		if (p->timer_stop)
 			break;
-		pthread_mutex_unlock(&p->timer_lock);
+		mutex_unlock(&p->timer_lock);
 		tick(p, until.tv_sec, &kept);
-		pthread_mutex_lock(&p->timer_lock);
+		mutex_lock(&p->timer_lock);
 	}
-	pthread_mutex_unlock(&p->timer_lock);
+	mutex_unlock(&p->timer_lock);
 	return NULL;
 }
 
@@ -71,10 +73,10 @@ pool_stop_timer(struct pool *p)
 {
 	if (!p->timer_runs)
 		return;
-	pthread_mutex_lock(&p->timer_lock);
+	mutex_lock(&p->timer_lock);
 	p->timer_stop = true;
 	pthread_cond_signal(&p->timer_wake);
-	pthread_mutex_unlock(&p->timer_lock);
+	mutex_unlock(&p->timer_lock);
 	pthread_join(p->timer, NULL);
 	p->timer_runs = false;
 }
@@ -85,16 +87,16 @@ pool_hurry(struct pool *p)
 	struct meta_info info;
 	bool wait;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	meta_get_info(p->tm, &info);
 	wait = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 2;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (wait || !p->timer_runs) {
 		pool_sync_wait(p, NULL);
 		return;
 	}
-	pthread_mutex_lock(&p->timer_lock);
+	mutex_lock(&p->timer_lock);
 	p->timer_now = true;
 	pthread_cond_signal(&p->timer_wake);
-	pthread_mutex_unlock(&p->timer_lock);
+	mutex_unlock(&p->timer_lock);
 }

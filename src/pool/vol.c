@@ -30,20 +30,20 @@ vol_lock_shared(struct vol *v)
 	struct thin_dev *dev;
 	int r;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	if (v->dev && !v->gone)
 		return 0;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	r = vol_dev(v, &dev);
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (r)
 		return r;
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	if (v->dev && !v->gone)
 		return 0;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return -ESTALE;
 }
 
@@ -111,7 +111,7 @@ vol_getattr(struct vol *v, struct vol_attr *attr)
 		.parent = v->parent,
 		.deleted = !v->dir,
 	};
-	pthread_rwlock_unlock(&v->pool->meta_lock);
+	rwlock_unlock(&v->pool->meta_lock);
 	return 0;
 }
 
@@ -131,7 +131,7 @@ int
 vol_setattr(struct vol *v, unsigned which, const struct vol_attr *attr)
 {
 	struct pool *p = v->pool;
-	int r = pool_begin_change(p, 2, false);
+	int r = pool_begin_change(p, 2, 1, META_TO_ADD);
 
 	if (r)
 		return r;
@@ -155,7 +155,7 @@ vol_setattr(struct vol *v, unsigned which, const struct vol_attr *attr)
 void
 voldir_getattr(struct voldir *d, struct voldir_attr *attr)
 {
-	pthread_rwlock_rdlock(&d->pool->meta_lock);
+	rwlock_rdlock(&d->pool->meta_lock);
 	*attr = (struct voldir_attr){
 		.serial = d->serial,
 		.mode = d->mode,
@@ -164,7 +164,7 @@ voldir_getattr(struct voldir *d, struct voldir_attr *attr)
 		.btime = ns_to_timespec(d->btime_ns),
 		.nr_volumes = d->nr_vols,
 	};
-	pthread_rwlock_unlock(&d->pool->meta_lock);
+	rwlock_unlock(&d->pool->meta_lock);
 }
 
 int
@@ -176,7 +176,7 @@ voldir_setattr(struct voldir *d, unsigned which, const struct vol_attr *attr)
 
 	if (d == p->top)
 		return -EPERM;
-	r = pool_begin_change(p, 2, false);
+	r = pool_begin_change(p, 2, 1, META_TO_ADD);
 	if (r)
 		return r;
 	if (which & VOL_SET_MODE)
@@ -196,18 +196,18 @@ voldir_setattr(struct voldir *d, unsigned which, const struct vol_attr *attr)
 void
 vol_get_name(struct vol *v, char *name, char *snapshot)
 {
-	pthread_rwlock_rdlock(&v->pool->meta_lock);
+	rwlock_rdlock(&v->pool->meta_lock);
 	strcpy(name, v->name ? v->name : "");
 	strcpy(snapshot, v->dir ? v->dir->name : "");
-	pthread_rwlock_unlock(&v->pool->meta_lock);
+	rwlock_unlock(&v->pool->meta_lock);
 }
 
 void
 voldir_get_name(struct voldir *d, char *name)
 {
-	pthread_rwlock_rdlock(&d->pool->meta_lock);
+	rwlock_rdlock(&d->pool->meta_lock);
 	strcpy(name, d->name);
-	pthread_rwlock_unlock(&d->pool->meta_lock);
+	rwlock_unlock(&d->pool->meta_lock);
 }
 
 /* --- open files --- */
@@ -219,7 +219,7 @@ vol_open(struct vol *v, bool for_write)
 	struct thin_dev *dev;
 	int r;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	r = vol_dev(v, &dev);
 	/* Its blocks are being taken back already. */
 	if (!r && v->flags & RECORD_DELETED && !v->opens)
@@ -230,7 +230,7 @@ vol_open(struct vol *v, bool for_write)
 		v->opens++;
 		p->nr_open++;
 	}
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return r;
 }
 
@@ -240,11 +240,11 @@ vol_release(struct vol *v)
 	struct pool *p = v->pool;
 	bool deleted;
 
-	pthread_rwlock_wrlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	v->opens--;
 	p->nr_open--;
 	deleted = !v->opens && !v->gone && v->flags & RECORD_DELETED;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	if (deleted)
 		reclaim_queue(v);
 }
@@ -254,8 +254,8 @@ pool_nr_open(struct pool *p)
 {
 	uint64_t nr;
 
-	pthread_rwlock_rdlock(&p->meta_lock);
+	rwlock_rdlock(&p->meta_lock);
 	nr = p->nr_open;
-	pthread_rwlock_unlock(&p->meta_lock);
+	rwlock_unlock(&p->meta_lock);
 	return nr;
 }

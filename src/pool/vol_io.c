@@ -41,7 +41,7 @@ map_piece(struct vol *v, uint64_t offset, uint64_t len, struct map_run *runs, un
 	if (r)
 		return r;
 	r = dev_map(v->dev, first, vol_block(v, offset + len - 1) - first + 1, runs, MAX_RUNS, nr);
-	pthread_rwlock_unlock(&v->pool->meta_lock);
+	rwlock_unlock(&v->pool->meta_lock);
 	return r;
 }
 
@@ -55,7 +55,7 @@ read_piece(struct vol *v, uint8_t *buf, uint64_t len, uint64_t offset)
 	unsigned nr;
 	int r;
 
-	range_lock(&v->range, &hold, RANGE_READ, vol_block(v, offset),
+	vol_lock_range(v, &hold, RANGE_READ, vol_block(v, offset),
 		   vol_block(v, offset + len - 1));
 	r = map_piece(v, offset, len, runs, &nr);
 	for (unsigned i = 0; i < nr && !r; i++) {
@@ -65,10 +65,10 @@ read_piece(struct vol *v, uint8_t *buf, uint64_t len, uint64_t offset)
 		if (runs[i].dblock == MAP_HOLE)
 			memset(buf + done, 0, n);
 		else
-			r = image_read(v->pool->data, buf + done, n, place);
+			r = image_read(pool_data(v->pool), buf + done, n, place);
 		done += n;
 	}
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	return r ? r : (ssize_t)done;
 }
 
@@ -102,11 +102,11 @@ vol_lock_change(struct vol *v, struct range_hold *hold, uint64_t begin, uint64_t
 	for (;;) {
 		uint64_t first = vol_block(v, min_u64(begin, v->size));
 
-		range_lock(&v->range, hold, RANGE_CHANGE, first, last);
+		vol_lock_range(v, hold, RANGE_CHANGE, first, last);
 		if (first <= vol_block(v, v->size) || first == vol_block(v, begin))
 			return;
 		/* The volume has shrunk meanwhile. */
-		range_unlock(&v->range, hold);
+		vol_unlock_range(v, hold);
 	}
 }
 
@@ -130,7 +130,7 @@ overwrite_piece(struct vol *v, const uint8_t *buf, uint64_t len, uint64_t offset
 	unsigned nr = 0;
 	int r = 0;
 
-	range_lock(&v->range, &hold, RANGE_WRITE, vol_block(v, offset),
+	vol_lock_range(v, &hold, RANGE_WRITE, vol_block(v, offset),
 		   vol_block(v, offset + len - 1));
 	if (offset + len <= v->size)
 		r = map_piece(v, offset, len, runs, &nr);
@@ -140,11 +140,11 @@ overwrite_piece(struct vol *v, const uint8_t *buf, uint64_t len, uint64_t offset
 			uint64_t place;
 			uint64_t n = clip_run(v, &runs[i], offset + done, offset + len, &place);
 
-			r = image_write(v->pool->data, buf + done, n, place);
+			r = image_write(pool_data(v->pool), buf + done, n, place);
 			done += n;
 		}
 	}
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	return r ? r : (ssize_t)done;
 }
 
@@ -157,7 +157,7 @@ change_piece(struct vol *v, const uint8_t *buf, uint64_t len, uint64_t offset)
 
 	vol_lock_change(v, &hold, offset, offset + len);
 	r = vol_provision(v, buf, len, offset, 0);
-	range_unlock(&v->range, &hold);
+	vol_unlock_range(v, &hold);
 	return r;
 }
 

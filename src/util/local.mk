@@ -3,6 +3,9 @@ libutil_a_SOURCES = \
 	src/util/crc32c.c \
 	src/util/crc32c.h \
 	src/util/le.h \
+	src/util/lock.h \
+	src/util/lock_order.c \
+	src/util/lock_order.h \
 	src/util/minmax.h \
 	src/util/msg.c \
 	src/util/msg.h \
