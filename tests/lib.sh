@@ -220,9 +220,14 @@ du_bytes() {
 	echo $(($(stat -c %b "$1") * 512))
 }
 
-# audit_pool META: whether thin_check and our own audit find nothing wrong; what they find is shown.
+# audit_pool META: whether 'thinfs check', thin_check and our own audit find nothing wrong; what they find
+# is shown.
 audit_pool() {
 	local meta=$1 out status=0
+	out=$("$THINFS" check "$meta" 2>&1) || {
+		diag "thinfs check:" "$(printf '%s' "$out" | tail -c 4000)"
+		status=1
+	}
 	if command -v thin_check >/dev/null; then
 		out=$(thin_check "$meta" 2>&1) || {
 			diag "thin_check $meta: $out"
@@ -354,7 +359,8 @@ _supervise() {
 
 	THINFS_TEST_STATE=$(mktemp -d "${TMPDIR:-/tmp}/thinfs-test.XXXXXX") || exit 99
 	export THINFS_TEST_STATE
-	log=log_path=$THINFS_TEST_STATE/sanitizer
+	# handle_abort: where a failed assertion was, too.
+	log=handle_abort=1:log_path=$THINFS_TEST_STATE/sanitizer
 	export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}$log"
 	export TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS:}$log"
 	export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:$log"

@@ -6,21 +6,28 @@
 # with the help of tests/lib.sh.
 
 UNIT_TESTS = \
+	tests/unit/io/test-fault-spec \
 	tests/unit/io/test-image-fault \
 	tests/unit/io/test-image-file \
 	tests/unit/io/test-image-memory \
 	tests/unit/pdata/test-block-cache \
 	tests/unit/pdata/test-btree \
 	tests/unit/pdata/test-btree-damage \
+	tests/unit/pdata/test-check \
 	tests/unit/pdata/test-space-map \
 	tests/unit/pdata/test-thin-meta \
 	tests/unit/pdata/test-thin-meta-hostile \
 	tests/unit/pdata/test-thin-meta-images \
+	tests/unit/pdata/test-thin-meta-lies \
 	tests/unit/pdata/test-thin-meta-model \
 	tests/unit/pool/test-catalog-record \
+	tests/unit/pool/test-pool-full \
+	tests/unit/pool/test-pool-modes \
+	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
+	tests/unit/util/test-lock-order \
 	tests/unit/util/test-msg \
 	tests/unit/util/test-runs \
 	tests/unit/util/test-size \
@@ -29,21 +36,47 @@ UNIT_TESTS = \
 THREAD_TESTS = \
 	tests/unit/pool/test-pool-threads.t
 
+# In 'make check-threads' too: the daemon with all that may be asked of it at once.
+THREAD_MOUNT_TESTS = tests/mount/load.sh
+
 # Power cuts and failing disks, explored: a share in 'make check', much more in 'make check-crash'.
 CRASH_TESTS = \
 	tests/crash/explore.t \
 	tests/crash/sweep.t
+CRASH_SHELL_TESTS = \
+	tests/crash/kill.sh
+
+# What these scripts need.
+CRASH_TOOLS = \
+	tests/crash/load \
+	tests/crash/thinfs-mutant
+
+# The fuzz targets on kept inputs and some mutations of them; 'make fuzz' runs them with libFuzzer.
+FUZZ_TESTS = \
+	tests/fuzz/replay.t
 
 MOUNT_TESTS = \
 	tests/mount/badinput.sh \
+	tests/mount/check.sh \
 	tests/mount/cli.sh \
+	tests/mount/faults.sh \
 	tests/mount/filesystems.sh \
 	tests/mount/fio.sh \
+	tests/mount/full.sh \
+	tests/mount/hostfull.sh \
+	tests/mount/load.sh \
+	tests/mount/locking.sh \
+	tests/mount/memory.sh \
+	tests/mount/nonroot.sh \
 	tests/mount/order.sh \
+	tests/mount/permissions.sh \
+	tests/mount/residue.sh \
 	tests/mount/scale.sh \
-	tests/mount/snapshot.sh
+	tests/mount/snapshot.sh \
+	tests/mount/term.sh
 
 INTEROP_TESTS = \
+	tests/interop/check.sh \
 	tests/interop/fixtures-replay.sh \
 	tests/interop/fixtures-ro.sh \
 	tests/interop/fixtures-rw.sh \
@@ -56,12 +89,13 @@ KERNEL_TESTS = \
 HARNESS_TESTS = \
 	tests/harness.sh
 
-SHELL_TESTS = $(HARNESS_TESTS) $(MOUNT_TESTS) $(INTEROP_TESTS)
+SHELL_TESTS = $(HARNESS_TESTS) $(MOUNT_TESTS) $(INTEROP_TESTS) $(CRASH_SHELL_TESTS)
 
 # The source of test-NAME is test-NAME.c. One that needs more lists all of it, below, as
 #	tests_unit_FOLDER_test_NAME_SOURCES = tests/unit/FOLDER/test-NAME.c ...
 # Headers and the like that several tests share:
 SHARED_TEST_FILES = \
+	tests/unit/damage.h \
 	tests/unit/io/image_model.h \
 	tests/unit/pdata/meta_fixture.h \
 	tests/unit/random.h
@@ -86,10 +120,18 @@ tests_unit_pdata_test_btree_damage_SOURCES = \
 	tests/unit/pdata/fake_txn.c \
 	tests/unit/pdata/fake_txn.h \
 	tests/unit/pdata/test-btree-damage.c
+tests_unit_pdata_test_check_SOURCES = tests/unit/pdata/test-check.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_SOURCES = tests/unit/pdata/test-thin-meta.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-meta-hostile.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_images_SOURCES = tests/unit/pdata/test-thin-meta-images.c $(AUDIT_FILES)
+tests_unit_pdata_test_thin_meta_lies_SOURCES = tests/unit/pdata/test-thin-meta-lies.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_model_SOURCES = tests/unit/pdata/test-thin-meta-model.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_damage_SOURCES = \
+	tests/unit/kept_image.c \
+	tests/unit/kept_image.h \
+	tests/unit/pool/test-pool-damage.c
 tests_unit_pool_test_pool_property_SOURCES = \
 	tests/unit/pool/model.c \
 	tests/unit/pool/model.h \
@@ -126,6 +168,51 @@ tests_crash_explore_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 tests_crash_explore_t_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sm_dec,--wrap=meta_confirm
 tests_crash_sweep_t_SOURCES = tests/crash/sweep.c $(CRASH_FILES)
 tests_crash_sweep_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
+tests_crash_load_SOURCES = \
+	tests/crash/ledger.c \
+	tests/crash/ledger.h \
+	tests/crash/load.c \
+	tests/crash/load.h \
+	tests/crash/load_check.c \
+	tests/crash/sector.h
+tests_crash_load_LDADD =
+tests_crash_thinfs_mutant_SOURCES = $(thinfs_SOURCES) \
+	tests/crash/mutant.c \
+	tests/crash/mutant.h \
+	tests/crash/mutant_daemon.c
+tests_crash_thinfs_mutant_LDADD = $(thinfs_LDADD)
+tests_crash_thinfs_mutant_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=sm_dec,--wrap=meta_confirm,--wrap=pool_sync,--wrap=range_lock
+
+# Sources of src/cmd that read what others wrote; target_json.c stands in for src/cmd/target.c.
+FUZZ_FILES = \
+	src/cmd/common.c \
+	src/cmd/list.c \
+	src/cmd/mount_options.c \
+	src/cmd/report.c \
+	src/cmd/status.c \
+	tests/fuzz/cow_image.c \
+	tests/fuzz/cow_image.h \
+	tests/fuzz/edits.c \
+	tests/fuzz/edits.h \
+	tests/fuzz/fuzz.c \
+	tests/fuzz/fuzz.h \
+	tests/fuzz/seeds.c \
+	tests/fuzz/seeds.h \
+	tests/fuzz/target_btree.c \
+	tests/fuzz/target_check.c \
+	tests/fuzz/target_json.c \
+	tests/fuzz/target_meta.c \
+	tests/fuzz/target_meta.h \
+	tests/fuzz/target_options.c \
+	tests/fuzz/target_pool.c \
+	tests/fuzz/target_record.c \
+	tests/fuzz/target_size.c \
+	tests/fuzz/target_spacemap.c \
+	tests/fuzz/target_superblock.c
+
+tests_fuzz_replay_t_SOURCES = tests/fuzz/replay.c $(FUZZ_FILES)
+tests_fuzz_replay_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
 LDADD = $(THINFS_LIBS) $(CRITERION_LIBS) $(EXTERNAL_LIBS)
 
@@ -137,22 +224,28 @@ else
 TESTS += tests/no-criterion.sh
 endif
 
-check_PROGRAMS += $(CRASH_TESTS) $(THREAD_TESTS)
+check_PROGRAMS += $(CRASH_TESTS) $(CRASH_TOOLS) $(FUZZ_TESTS) $(THREAD_TESTS)
 dist_check_SCRIPTS += $(KERNEL_TESTS) $(SHELL_TESTS) tests/no-criterion.sh
-TESTS += $(CRASH_TESTS) $(THREAD_TESTS) $(SHELL_TESTS)
+TESTS += $(CRASH_TESTS) $(FUZZ_TESTS) $(THREAD_TESTS) $(SHELL_TESTS)
 
 EXTRA_DIST += \
 	$(SHARED_TEST_FILES) \
 	$(UNIT_TESTS:=.c) \
 	tests/data \
+	tests/fuzz/corpus \
+	tests/fuzz/libfuzzer.c \
+	tests/fuzz/regressions \
+	tests/fuzz/run \
 	tests/interop/fixtures.inc \
 	tests/kernelvm \
 	tests/lib.sh \
+	tests/tools/check-agrees.py \
 	tests/tools/check-order.py \
 	tests/tools/damage.py \
 	tests/tools/devices.py \
 	tests/tools/dm-thin-audit.py \
 	tests/tools/fixture.py \
+	tests/tools/residue.py \
 	tests/tools/snapshots.py
 
 TEST_EXTENSIONS = .t .sh
@@ -176,18 +269,35 @@ check-mount: all-am
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(MOUNT_TESTS) $(INTEROP_TESTS)'
 
 check-threads: all-am
-	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(THREAD_TESTS)'
+	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(THREAD_TESTS) $(THREAD_MOUNT_TESTS)'
 
 check-kernel: all-am
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(KERNEL_TESTS)'
 
 check-crash: all-am
-	THINFS_CRASH_ALL=1 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(CRASH_TESTS)'
-	sed -n 's/^# \([0-9]* distinct\|[0-9]* runs\|[a-z].* found after\)/&/p' $(CRASH_TESTS:.t=.log)
+	THINFS_CRASH_ALL=1 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(CRASH_TESTS) $(CRASH_SHELL_TESTS)'
+	sed -n 's/^# \([0-9]* distinct\|[0-9]* runs\|[0-9]* kills\|[0-9]* operations\|[a-z].* found after\)/&/p' \
+		$(CRASH_TESTS:.t=.log) $(CRASH_SHELL_TESTS:.sh=.log)
+
+# FUZZ_RUNS, FUZZ_SECONDS and others bound it: tests/fuzz/run.
+fuzz: all-am
+	@test -n '$(FUZZ_CC)' || { \
+		echo "'make fuzz' needs clang with libFuzzer: install clang and libclang-rt-14-dev, then run configure again"; \
+		exit 1; }
+	top_srcdir='$(abs_top_srcdir)' FUZZ_CC='$(FUZZ_CC)' \
+		FUZZ_FLAGS='$(DEFS) $(DEFAULT_INCLUDES) $(AM_CPPFLAGS) $(CPPFLAGS)' FUZZ_LIBS='$(EXTERNAL_LIBS)' \
+		FUZZ_SOURCES='$(libutil_a_SOURCES) $(libio_a_SOURCES) $(libpdata_a_SOURCES) $(libpool_a_SOURCES) $(FUZZ_FILES)' \
+		bash $(top_srcdir)/tests/fuzz/run
+
+clean-local:
+	-rm -rf fuzz-build fuzz-found
+
+distclean-local:
+	-rm -rf fuzz-corpus
 
 # 'make distcheck' that runs the quick tests only: whether the tarball builds, installs and cleans up is
 # what it is about; the rest of the suite has been run before.
 distcheck-light:
 	$(MAKE) $(AM_MAKEFLAGS) distcheck TESTS='$(UNIT_TESTS) $(HARNESS_TESTS)'
 
-.PHONY: check-crash check-kernel check-mount check-threads check-unit distcheck-light
+.PHONY: fuzz check-crash check-kernel check-mount check-threads check-unit distcheck-light

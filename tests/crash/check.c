@@ -2,16 +2,15 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "crash/check.h"
-#include "pdata/thin_meta.h"
+#include "pdata/check.h"
 #include "unit/audit.h"
 #include "util/msg.h"
-
-#define MAX_DATA_BLOCKS 4096U
 
 static const struct pool_caller caller = {.mode = 0644};
 static char messages[1024];
@@ -43,60 +42,39 @@ problem(struct oracle *o, const char *what, int r)
 	return false;
 }
 
-/* --- counting --- */
+/* --- the metadata --- */
 
-struct counter {
-	struct thin_meta *m;
-	bool used[MAX_DATA_BLOCKS];
-	uint64_t nr;
-	int r;
-};
-
-static int
-count_dev(void *arg, uint32_t id)
+static void
+tell_problem(void *arg, const struct check_problem *p)
 {
-	struct counter *c = arg;
-	uint64_t at = 0, len;
-	struct thin_dev *dev;
-	int r = dev_open(c->m, id, &dev);
+	struct oracle *o = arg;
 
-	if (r)
-		return r;
-	while (!(r = dev_next_mapped(dev, at, 1, &at, &len))) {
-		struct map_run run;
-		unsigned nr;
-
-		r = dev_map(dev, at, 1, &run, 1, &nr);
-		if (r || run.dblock >= MAX_DATA_BLOCKS)
-			break;
-		c->nr += !c->used[run.dblock];
-		c->used[run.dblock] = true;
-		at++;
-	}
-	dev_close(dev);
-	return r == -ENODATA ? 0 : r ? r : -EUCLEAN;
+	snprintf(o->problem, sizeof(o->problem), "%s block %" PRIu64 ": %.200s",
+		 p->of_data ? "data" : "metadata", p->block, p->what);
 }
 
-/* Every data block that is counted is mapped, and the other way round. */
+/* Nothing is wrong, and no block is leaked. */
 static bool
-check_counts(struct oracle *o, struct image *meta)
+check_metadata(struct oracle *o, struct image *meta)
 {
-	struct counter c = {0};
-	struct meta_info info;
-	int r = meta_open(meta, 1 << 20, true, &c.m);
+	struct check_result found;
+	int r = meta_check(meta, tell_problem, o, &found);
 
 	if (r)
-		return problem(o, "reading the metadata", r);
-	r = meta_for_each_dev(c.m, 0, count_dev, &c);
-	meta_get_info(c.m, &info);
-	meta_close(c.m);
-	if (r)
-		return problem(o, "walking the metadata", r);
-	if (c.nr == info.used_data_blocks)
-		return true;
-	snprintf(o->problem, sizeof(o->problem), "%llu data blocks are mapped, %llu are counted",
-		 (unsigned long long)c.nr, (unsigned long long)info.used_data_blocks);
-	return false;
+		return problem(o, "checking the metadata", r);
+	return !found.nr_errors && !found.nr_warnings && !found.leaked_metadata && !found.leaked_data;
+}
+
+/* As a user would: with nothing else to be mended. */
+static bool
+clear_needs_check(struct oracle *o, struct image *meta)
+{
+	struct repair_result done;
+	int r = meta_repair(meta, tell_problem, o, &done);
+
+	if (r || done.outcome != REPAIR_DONE)
+		return problem(o, "clearing needs_check", r);
+	return done.rebuilt_maps ? problem(o, "more than needs_check was wrong", 0) : true;
 }
 
 /* --- using it --- */
@@ -142,21 +120,6 @@ use(struct oracle *o, struct pool *p)
 }
 
 /* --- the whole --- */
-
-static bool
-clear_needs_check(struct oracle *o, struct image *meta)
-{
-	struct thin_meta *m;
-	int r = meta_open(meta, 1 << 20, false, &m);
-
-	if (r)
-		return problem(o, "clearing needs_check", r);
-	r = meta_set_needs_check(m, false);
-	if (!r)
-		r = meta_commit(m, NULL);
-	meta_close(m);
-	return r ? problem(o, "clearing needs_check", r) : true;
-}
 
 static bool
 check_open_pool(struct oracle *o, struct pool *p, size_t at)
@@ -216,11 +179,13 @@ check_state(struct oracle *o, struct image *data, struct image *meta, size_t at,
 	    const struct pool_options *options)
 {
 	messages[0] = '\0';
+	if (!check_metadata(o, meta))
+		return false;
 	if (flags & CHECK_AUDIT && !audit_image(meta, AUDIT_THIN_CHECK))
 		return problem(o, "the metadata are not clean before", 0);
 	if (flags & CHECK_TWICE && !check_again(o, data, meta, at, options))
 		return false;
-	if (!open_and_check(o, data, meta, at, flags, options) || !check_counts(o, meta))
+	if (!open_and_check(o, data, meta, at, flags, options) || !check_metadata(o, meta))
 		return false;
 	if (flags & CHECK_AUDIT && !audit_image(meta, AUDIT_ALL))
 		return problem(o, "the metadata are not clean after", 0);

@@ -36,25 +36,31 @@ struct fault {
 	enum image_op op;
 	int error;
 	bool from_then_on;
+	unsigned sectors; /* of a write, that are written all the same */
 };
 
 static const struct fault faults[] = {
-	{"flush of data, EIO once", DATA_DISK, IMAGE_OP_FLUSH, EIO, false},
-	{"flush of data, EIO from then on", DATA_DISK, IMAGE_OP_FLUSH, EIO, true},
-	{"flush of metadata, EIO once", META_DISK, IMAGE_OP_FLUSH, EIO, false},
-	{"flush of metadata, EIO from then on", META_DISK, IMAGE_OP_FLUSH, EIO, true},
-	{"write of data, EIO once", DATA_DISK, IMAGE_OP_WRITE, EIO, false},
-	{"write of data, EIO from then on", DATA_DISK, IMAGE_OP_WRITE, EIO, true},
-	{"write of data, ENOSPC once", DATA_DISK, IMAGE_OP_WRITE, ENOSPC, false},
-	{"write of data, ENOSPC from then on", DATA_DISK, IMAGE_OP_WRITE, ENOSPC, true},
-	{"write of metadata, EIO once", META_DISK, IMAGE_OP_WRITE, EIO, false},
-	{"write of metadata, EIO from then on", META_DISK, IMAGE_OP_WRITE, EIO, true},
-	{"write of metadata, ENOSPC once", META_DISK, IMAGE_OP_WRITE, ENOSPC, false},
-	{"write of metadata, ENOSPC from then on", META_DISK, IMAGE_OP_WRITE, ENOSPC, true},
-	{"read of data, EIO once", DATA_DISK, IMAGE_OP_READ, EIO, false},
-	{"read of data, EIO from then on", DATA_DISK, IMAGE_OP_READ, EIO, true},
-	{"read of metadata, EIO once", META_DISK, IMAGE_OP_READ, EIO, false},
-	{"read of metadata, EIO from then on", META_DISK, IMAGE_OP_READ, EIO, true},
+	{"flush of data, EIO once", DATA_DISK, IMAGE_OP_FLUSH, EIO, false, 0},
+	{"flush of data, EIO from then on", DATA_DISK, IMAGE_OP_FLUSH, EIO, true, 0},
+	{"flush of metadata, EIO once", META_DISK, IMAGE_OP_FLUSH, EIO, false, 0},
+	{"flush of metadata, EIO from then on", META_DISK, IMAGE_OP_FLUSH, EIO, true, 0},
+	{"write of data, EIO once", DATA_DISK, IMAGE_OP_WRITE, EIO, false, 0},
+	{"write of data, EIO from then on", DATA_DISK, IMAGE_OP_WRITE, EIO, true, 0},
+	{"write of data, ENOSPC once", DATA_DISK, IMAGE_OP_WRITE, ENOSPC, false, 0},
+	{"write of data, ENOSPC from then on", DATA_DISK, IMAGE_OP_WRITE, ENOSPC, true, 0},
+	{"write of metadata, EIO once", META_DISK, IMAGE_OP_WRITE, EIO, false, 0},
+	{"write of metadata, EIO from then on", META_DISK, IMAGE_OP_WRITE, EIO, true, 0},
+	{"write of metadata, ENOSPC once", META_DISK, IMAGE_OP_WRITE, ENOSPC, false, 0},
+	{"write of metadata, ENOSPC from then on", META_DISK, IMAGE_OP_WRITE, ENOSPC, true, 0},
+	{"write of data, EIO once after a sector", DATA_DISK, IMAGE_OP_WRITE, EIO, false, 1},
+	{"write of data, EIO from then on, each after 9 sectors", DATA_DISK, IMAGE_OP_WRITE, EIO, true, 9},
+	{"write of metadata, EIO once after a sector", META_DISK, IMAGE_OP_WRITE, EIO, false, 1},
+	{"write of metadata, EIO from then on, each after a sector", META_DISK, IMAGE_OP_WRITE, EIO, true,
+	 1},
+	{"read of data, EIO once", DATA_DISK, IMAGE_OP_READ, EIO, false, 0},
+	{"read of data, EIO from then on", DATA_DISK, IMAGE_OP_READ, EIO, true, 0},
+	{"read of metadata, EIO once", META_DISK, IMAGE_OP_READ, EIO, false, 0},
+	{"read of metadata, EIO from then on", META_DISK, IMAGE_OP_READ, EIO, true, 0},
 };
 
 #define NR_FAULTS (sizeof(faults) / sizeof(faults[0]))
@@ -180,6 +186,7 @@ run(struct sweeper *s, struct disks *d, struct oracle *o)
 	struct workload w;
 	size_t fired = SIZE_MAX;
 
+	image_fault_short(d->fault[s->fault->disk], s->fault->sectors);
 	image_fault_set(d->fault[s->fault->disk], s->fault->op, s->n, s->fault->error,
 			s->fault->from_then_on);
 	if (!workload_start(&w, d, o, s->seed + 1, &s->options)) {

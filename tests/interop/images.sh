@@ -77,7 +77,7 @@ print(sorted((d["id"], d["mapped"] // 65536) for d in json.load(sys.stdin)["devi
 		k17* | k19*)
 			out=$(mount_image 2>&1)
 			if [ "${name%%-*}" = k17 ]; then
-				reason='needs_check is set, so the pool is read-only'
+				reason="needs_check is set, so the pool is read-only; unmount it, run 'thinfs check --repair"
 			else
 				reason='clock has run past 2\^24, so the pool is read-only'
 			fi
@@ -96,6 +96,13 @@ print(sorted((d["id"], d["mapped"] // 65536) for d in json.load(sys.stdin)["devi
 			# No free metadata block: it can be read, and that it is full is said, not suffered.
 			expect "$name: mounts" mount_image -o error_if_no_space
 			expect_failure "$name: a new volume is refused" "No space left on device" touch "$dir/mnt/new"
+			thinfs sync "$dir/mnt"
+			expect "$name: its volume can be removed" rm "$dir/mnt/thin-0"
+			expect "$name: then there is room" sh -ec "
+				for try in 1 2 3 4 5 6 7 8; do
+					touch '$dir/mnt/new' && break || sleep 1 # the space comes in the background
+				done
+				dd if=/dev/zero of='$dir/mnt/new' bs=64K count=50 conv=notrunc,fsync status=none"
 			thinfs umount "$dir/mnt"
 			python3 -B -c 'import json, subprocess, sys
 m = json.loads(subprocess.run([sys.executable, sys.argv[1], "--no-mappings", "--compact", sys.argv[2]],

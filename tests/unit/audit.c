@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "pdata/check.h"
 #include "unit/audit.h"
 
 #define OUTPUT_MAX (1U << 20)
@@ -141,6 +143,23 @@ copy_to_fd(struct image *img, int fd)
 	return true;
 }
 
+static void
+print_problem(void *arg, const struct check_problem *p)
+{
+	(void)arg;
+	fprintf(stderr, "# check: %s block %" PRIu64 " (%" PRIu64 "): %s\n", p->of_data ? "data" : "metadata",
+		p->block, p->nr, p->what);
+}
+
+bool
+audit_check(struct image *meta, unsigned wish)
+{
+	struct check_result r;
+
+	return !meta_check(meta, print_problem, NULL, &r) && !r.nr_errors && !r.leaked_metadata &&
+	       !r.leaked_data && (!(wish & AUDIT_EXACT) || !r.nr_warnings);
+}
+
 bool
 audit_image(struct image *meta, unsigned wish)
 {
@@ -159,5 +178,5 @@ audit_image(struct image *meta, unsigned wish)
 	close(fd);
 	good = good && audit_file(path, wish);
 	unlink(path);
-	return good;
+	return audit_check(meta, wish) && good;
 }

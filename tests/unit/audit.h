@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * audit: what the two checkers, thin_check and tests/tools/dm-thin-audit.py, say of metadata.
+ * audit: what the checkers, thin_check, tests/tools/dm-thin-audit.py and our own (pdata/check.h), say of
+ * metadata.
  *
  * What is not installed cannot be asked: a message says so once. Everything else that keeps a
  * checker from answering counts as a bad answer. What they printed goes to stderr when it is bad.
@@ -20,7 +21,9 @@ enum audit_wish {
 };
 
 bool audit_file(const char *path, unsigned wish);
-/* The same for an open image, all of it, by way of a file. */
+/* Ours alone, which is quick. */
+bool audit_check(struct image *meta, unsigned wish);
+/* All of them for an open image, all of it, by way of a file. */
 bool audit_image(struct image *meta, unsigned wish);
 
 #endif

@@ -129,3 +129,48 @@ Test(image_fault, an_observer_sees_what_succeeded_in_order_with_its_data)
 	cr_assert_eq(log.events[3].offset, 50);
 	image_close(img);
 }
+
+Test(image_fault, a_short_write_writes_whole_sectors_and_never_all)
+{
+	struct image *img = open_wrapped(4096);
+	char ones[1024], back[4096];
+
+	memset(ones, 1, sizeof(ones));
+	image_fault_short(img, 2);
+	image_fault_set(img, IMAGE_OP_WRITE, 1, EIO, true);
+	cr_assert_eq(image_write(img, ones, 1000, 100), -EIO);
+	cr_assert_eq(image_write(img, ones, 1024, 2048), -EIO);
+	cr_assert_eq(image_write(img, ones, 100, 1600), -EIO);
+	image_fault_clear(img);
+	cr_assert_eq(image_read(img, back, sizeof(back), 0), 0);
+	for (int i = 0; i < 4096; i++)
+		cr_assert_eq(back[i], (i >= 100 && i < 1024) || (i >= 2048 && i < 2560), "byte %d", i);
+	image_close(img);
+}
+
+Test(image_fault, a_failed_flush_drops_what_was_not_flushed_and_the_next_one_succeeds)
+{
+	struct image *img = open_wrapped(10000);
+	char c;
+
+	cr_assert_eq(image_fault_drop_unflushed(img), 0);
+	cr_assert_eq(image_write(img, "a", 1, 9999), 0);
+	cr_assert_eq(image_flush(img), 0);
+	cr_assert_eq(image_write(img, "b", 1, 9999), 0);
+	cr_assert_eq(image_write(img, "c", 1, 9999), 0);
+	cr_assert_eq(image_write(img, "d", 1, 5), 0);
+	image_fault_set(img, IMAGE_OP_FLUSH, 1, EIO, false);
+	cr_assert_eq(image_flush(img), -EIO);
+	cr_assert_eq(image_flush(img), 0);
+	cr_assert_eq(image_read(img, &c, 1, 9999), 0);
+	cr_assert_eq(c, 'a');
+	cr_assert_eq(image_read(img, &c, 1, 5), 0);
+	cr_assert_eq(c, 0);
+	cr_assert_eq(image_write(img, "e", 1, 5), 0);
+	cr_assert_eq(image_punch(img, 9000, 1000), 0);
+	image_fault_set(img, IMAGE_OP_FLUSH, 1, EIO, false);
+	cr_assert_eq(image_flush(img), -EIO);
+	cr_assert_eq(image_read(img, &c, 1, 9999), 0);
+	cr_assert_eq(c, 'a');
+	image_close(img);
+}

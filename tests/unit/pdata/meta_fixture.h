@@ -71,7 +71,7 @@ fixture_map(struct fixture *f, uint32_t id, uint64_t vblock, uint64_t nr)
 	while (done < nr) {
 		uint64_t dblock, got;
 
-		if (meta_require(f->m, 3 + (unsigned)(nr / 64), false))
+		if (meta_require(f->m, 1 + (unsigned)(nr / 64), 0, META_TO_ADD))
 			break;
 		if (meta_reserve_data(f->m, 0, nr - done, &dblock, &got))
 			break;

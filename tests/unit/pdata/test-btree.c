@@ -291,7 +291,7 @@ Test(btree, iterate_gives_each_entry_from_begin_on_until_told_to_stop)
 	forest_close(&f);
 }
 
-Test(btree, shadow_path_leaves_what_is_not_shared_alone)
+Test(btree, shadow_path_makes_overwriting_free)
 {
 	struct forest f;
 	unsigned before;
@@ -301,15 +301,19 @@ Test(btree, shadow_path_leaves_what_is_not_shared_alone)
 	fake_commit(f.fake);
 	before = fake_handed_out(f.fake);
 	forest_shadow_path(&f, &f.trees[0], 1000);
-	cr_assert_eq(fake_handed_out(f.fake), before);
+	cr_assert_eq(fake_handed_out(f.fake), before + 2);
+	forest_shadow_path(&f, &f.trees[0], 1000);
+	forest_insert(&f, &f.trees[0], 1000);
+	cr_assert_eq(fake_handed_out(f.fake), before + 2);
 
 	forest_snapshot(&f, 0);
 	forest_shadow_path(&f, &f.trees[0], 1000);
-	cr_assert_eq(fake_handed_out(f.fake), before + 2);
+	forest_insert(&f, &f.trees[0], 1000);
+	cr_assert_eq(fake_handed_out(f.fake), before + 4);
 	forest_check(&f);
 	/* The other one has its path for itself now, but for the leaves that were not copied. */
 	forest_shadow_path(&f, &f.trees[1], 1000);
-	cr_assert_eq(fake_handed_out(f.fake), before + 2);
+	cr_assert_eq(fake_handed_out(f.fake), before + 4);
 	forest_close(&f);
 }
 
@@ -331,6 +335,55 @@ Test(btree, range_in_a_shared_tree_is_dropped_without_copying_its_leaves)
 		forest_remove_range(&f, &f.trees[0], 0, 66000, UINT64_MAX);
 		forest_remove(&f, &f.trees[0], 65999);
 		cr_assert_eq(forest_depth(&f, f.trees[0].root), 1);
+		forest_check(&f);
+		forest_close(&f);
+	}
+}
+
+/* Passes over some keys of a tree that is shared, or half copied, or not shared: *nodes of all of them. */
+static void
+check_removal_costs(struct forest *f, unsigned step, unsigned max, uint64_t *nodes)
+{
+	for (unsigned i = 0; i < 300; i++) {
+		struct btree_cost cost;
+		uint64_t key, removed;
+		unsigned before;
+
+		if (i % 50 == 0) {
+			if (f->nr_trees > 1)
+				forest_delete(f, 1);
+			if (i % 100 == 0)
+				forest_snapshot(f, 0);
+		}
+		if (i % step == 0)
+			fake_commit(f->fake);
+		if (btree_lookup_next(&f->bt, f->trees[0].root, forest_below(f, f->universe), &key, NULL))
+			continue;
+		cr_assert_eq(btree_remove_cost(&f->bt, f->trees[0].root, key, &cost), 0);
+		before = fake_handed_out(f->fake);
+		cr_assert_eq(btree_remove_some(&f->bt, &f->trees[0].root, key, UINT64_MAX,
+					       1 + forest_below(f, max), &removed), 0);
+		cr_assert(removed > 0);
+		cr_assert_leq(fake_handed_out(f->fake) - before, cost.nodes);
+		cr_assert_leq(cost.nodes, 1 + 3 * 2);
+		*nodes += cost.nodes;
+	}
+}
+
+Test(btree, a_removal_takes_no_more_than_its_cost)
+{
+	static const unsigned sizes[] = {150, 900, 20000, 60000};
+
+	for (unsigned k = 0; k < 8; k++) {
+		struct forest f;
+		uint64_t nodes = 0;
+
+		forest_open(&f, k % 2 ? 24 : 8, sizes[k / 2]);
+		f.stride = 1;
+		forest_fill(&f, sizes[k / 2]);
+		check_removal_costs(&f, 1 + k % 3 * 7, k < 4 ? 3 : 300, &nodes);
+		cr_assert(nodes > 0);
+		model_resync(&f, &f.trees[0], 0, f.universe);
 		forest_check(&f);
 		forest_close(&f);
 	}
@@ -362,7 +415,7 @@ Test(btree, bounded_range_needs_few_new_blocks)
 			cr_assert(removed == steps[k] || next == 60000);
 			model_resync(&f, &f.trees[0], (unsigned)key, 60000);
 			cr_assert(fake_handed_out(f.fake) - before <=
-				  BTREE_MAX_NEW_BLOCKS + steps[k] / 84);
+				  3 * BTREE_MAX_DEPTH + steps[k] / 84);
 			forest_check(&f);
 			key = next;
 		}

@@ -122,7 +122,7 @@ unmap_some(struct model *t, uint32_t id)
 	uint64_t max = 1 + random_below(&t->rs, 3000);
 	struct thin_dev *d = open_dev(t, id);
 
-	cr_assert_eq(dev_unmap(d, begin, end, max, &next), 0);
+	cr_assert_eq(dev_unmap(d, begin, end, max, META_TO_DELETE, &next), 0);
 	cr_assert_leq(next, end);
 	/* All before NEXT are gone; of the rest some may be. */
 	for (uint64_t v = begin; v < end && v < NR_VBLOCKS; v++) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A pool used by many threads at once, with its own threads at work: writers, readers, those who
- * take, check and remove snapshots, make and remove volumes, and sync. A plain program, so that it
- * runs under ThreadSanitizer as well.
+ * take, check and remove snapshots, make and remove volumes, small ones and some that are taken back in
+ * steps, ask, report and sync. Then the same again while an image fails, so that the pool goes back to
+ * its last commit under all of them. A plain program, so that it runs under ThreadSanitizer as well.
  *
- * THINFS_TEST_SECONDS: for how long, 5 unless told.
+ * THINFS_TEST_SECONDS: for how long, 5 unless told; and a fifth of it for each kind of failure.
  */
 #include <config.h>
 
@@ -18,8 +19,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/image_fault.h"
 #include "pdata/thin_meta.h"
 #include "pool/pool.h"
+#include "pool/report.h"
 #include "unit/audit.h"
 #include "unit/kept_image.h"
 #include "unit/random.h"
@@ -28,12 +31,15 @@
 #define VOL_BYTES (2U << 20)
 #define WRITE_ALIGN 4096U
 #define NR_SNAPSHOTS 6U
+#define NR_BLOCKS 12000U /* of the pool */
+#define BIG_BLOCKS 5000U /* more than are taken back at once */
 
 static const struct pool_caller caller = {.mode = 0644};
 static struct kept_image data, meta;
 static struct pool *pool;
 static struct vol *vols[NR_VOLS], *first, *second;
 static atomic_bool stop;
+static atomic_bool failing; /* an image does: operations may fail, but what was synced stays, and nobody sees others' bytes */
 static _Atomic uint64_t synced; /* what the counters were before a sync that has returned */
 static _Atomic uint64_t counter;
 
@@ -53,6 +59,8 @@ static atomic_uint bad_errors, bad_reads, bad_frozen, bad_order, bad_sync;
 static void
 wrong(atomic_uint *claim, const char *what, long long number)
 {
+	if (failing && claim != &bad_reads && claim != &bad_sync)
+		return;
 	if ((*claim)++ < 10)
 		fprintf(stderr, "# %s: %lld\n", what, number);
 }
@@ -161,8 +169,10 @@ count(void *arg)
 		uint64_t n = counter + 1;
 
 		if (vol_write(first, &n, sizeof(n), 70000) != sizeof(n) ||
-		    vol_write(second, &n, sizeof(n), 8) != sizeof(n))
+		    vol_write(second, &n, sizeof(n), 8) != sizeof(n)) {
 			wrong(&bad_errors, "counting", (long long)n);
+			break;
+		}
 		counter = n;
 	}
 	return NULL;
@@ -181,7 +191,7 @@ syncer(void *arg)
 
 		if (r)
 			wrong(&bad_errors, "sync", r);
-		while (all && known < before &&
+		while (!r && all && known < before &&
 		       !atomic_compare_exchange_weak(&synced, &known, before))
 			;
 		usleep((useconds_t)random_below(&rs, 3000));
@@ -332,8 +342,17 @@ creator(void *arg)
 
 		snprintf(name, sizeof(name), "t%u-%u", (unsigned)(uintptr_t)arg, nr);
 		snprintf(other, sizeof(other), "u%u-%u", (unsigned)(uintptr_t)arg, nr++ % 2);
-		expect(pool_create(pool, pool_top(pool), name, &caller, &v), 0, "create");
-		expect(vol_open(v, true), 0, "open");
+		int r = pool_create(pool, pool_top(pool), name, &caller, &v);
+
+		expect(r, 0, "create");
+		if (r)
+			continue;
+		r = vol_open(v, true);
+		expect(r, 0, "open");
+		if (r) {
+			vol_put(v);
+			continue;
+		}
 		if (vol_write(v, bytes, sizeof(bytes), random_below(&rs, 1 << 20)) < 0)
 			wrong(&bad_errors, "write", 0);
 		expect(pool_rename(pool, pool_top(pool), name, pool_top(pool), other, 0), 0, "rename");
@@ -342,6 +361,39 @@ creator(void *arg)
 		if (vol_write(v, bytes, sizeof(bytes), 4096) < 0)
 			wrong(&bad_errors, "write after unlink", 0);
 		vol_release(v);
+		vol_put(v);
+	}
+	return NULL;
+}
+
+/* Volumes that the reclaimer takes back in steps, while it may be needed that they are read. */
+static void *
+big_creator(void *arg)
+{
+	struct pool_status status;
+	char name[32];
+	unsigned nr = 0;
+
+	(void)arg;
+	while (!stop) {
+		struct vol *v;
+		int r;
+
+		/* The others shall not run out of space: wait for the last one to go. */
+		pool_get_status(pool, &status);
+		if (status.data_available < BIG_BLOCKS + NR_BLOCKS / 4) {
+			usleep(1000);
+			continue;
+		}
+		snprintf(name, sizeof(name), "big%u", nr++);
+		r = pool_create(pool, pool_top(pool), name, &caller, &v);
+		expect(r, 0, "create");
+		if (r)
+			continue;
+		expect(vol_fallocate(v, 0, 0, (uint64_t)BIG_BLOCKS << 16), 0, "fallocate");
+		expect(vol_truncate(v, 100000), 0, "truncate");
+		expect(vol_fallocate(v, FALLOC_FL_ZERO_RANGE, 5000, 20 << 16), 0, "zero range");
+		expect(pool_unlink(pool, pool_top(pool), name), 0, "unlink");
 		vol_put(v);
 	}
 	return NULL;
@@ -365,6 +417,10 @@ asker(void *arg)
 		attr.mode = attr.mode == 0600 ? 0644 : 0600;
 		expect(vol_setattr(vols[i], VOL_SET_MODE, &attr), 0, "setattr");
 		pool_get_status(pool, &status);
+		if (random_below(&rs, 20) == 0) {
+			json_decref(report_list(pool));
+			json_decref(report_status(pool));
+		}
 		if (vol_seek(vols[i], (off_t)random_below(&rs, VOL_BYTES), SEEK_HOLE) == -EIO)
 			wrong(&bad_errors, "seek", 0);
 		while (!pool_next_volume(pool, pool_top(pool), cookie, &v, &cookie)) {
@@ -410,26 +466,68 @@ make_vol(const char *name, uint64_t size)
 	return v;
 }
 
+/* Let FAIL, if any, come on the way. */
 static void
-run_threads(void)
+run_threads(unsigned msec, void (*fail)(void))
 {
 	void *(*const fns[])(void *) = {writer, writer, writer, reader, reader, count, syncer, syncer,
-					snapshotter, remover, creator, creator, asker};
+					snapshotter, remover, creator, creator, big_creator, asker};
 	enum { NR = sizeof(fns) / sizeof(fns[0]) };
-	const char *given = getenv("THINFS_TEST_SECONDS");
 	pthread_t threads[NR];
 
+	stop = false;
 	for (uintptr_t i = 0; i < NR; i++)
 		if (pthread_create(&threads[i], NULL, fns[i], (void *)i))
 			abort();
-	sleep(given ? (unsigned)atoi(given) : 5);
+	usleep(msec * 500);
+	if (fail)
+		fail();
+	usleep(msec * 500);
 	stop = true;
 	for (unsigned i = 0; i < NR; i++)
 		pthread_join(threads[i], NULL);
 }
 
+/* --- what a round begins and ends with --- */
+
 static void
-check_after_reopening(void)
+begin(void)
+{
+	struct image *img;
+	char name[16];
+
+	if (image_fault_wrap(memory("data", (uint64_t)NR_BLOCKS << 16), &img))
+		abort();
+	kept_image_init(&data, img);
+	if (image_fault_wrap(memory("meta", 8U << 20), &img))
+		abort();
+	kept_image_init(&meta, img);
+	if (meta_format(&meta.image, 128, NR_BLOCKS))
+		abort();
+	counter = synced = nr_taken = 0;
+	open_pool();
+	first = make_vol("first", 1 << 20);
+	second = make_vol("second", 1 << 20);
+	for (unsigned i = 0; i < NR_VOLS; i++) {
+		snprintf(name, sizeof(name), "v%u", i);
+		vols[i] = make_vol(name, VOL_BYTES);
+	}
+	if (pool_sync_wait(pool, NULL))
+		abort();
+}
+
+static int
+end(void)
+{
+	for (unsigned i = 0; i < NR_VOLS; i++)
+		vol_put(vols[i]);
+	vol_put(first);
+	vol_put(second);
+	return pool_close(pool);
+}
+
+static void
+check_counters_after_reopening(void)
 {
 	uint64_t a, b;
 
@@ -438,36 +536,69 @@ check_after_reopening(void)
 	b = read_counter(pool_top(pool), "second", 8);
 	if (b < synced || a < b)
 		wrong(&bad_sync, "a counter was synced and is not there", (long long)(synced - b));
-	for (unsigned i = 0; i < nr_taken; i++)
-		check_frozen(&taken[i]);
-	ok(!pool_close(pool), "the pool closes after being opened again");
+}
+
+static void
+free_images(void)
+{
+	kept_image_free(&data);
+	kept_image_free(&meta);
+}
+
+/* --- with an image that fails --- */
+
+static void
+fail_data_flush(void)
+{
+	image_fault_set(data.inner, IMAGE_OP_FLUSH, 1, EIO, false);
+}
+
+static void
+fail_meta_write(void)
+{
+	image_fault_set(meta.inner, IMAGE_OP_WRITE, 3, EIO, false);
+}
+
+static void
+fail_meta_flush(void)
+{
+	image_fault_set(meta.inner, IMAGE_OP_FLUSH, 2, EIO, false);
+}
+
+static void
+run_failing(void (*fail)(void), unsigned msec, const char *claim)
+{
+	bool read_only;
+
+	begin();
+	failing = true;
+	run_threads(msec, fail);
+	read_only = pool_get_mode(pool) == POOL_READ_ONLY;
+	end();
+	image_fault_clear(data.inner);
+	image_fault_clear(meta.inner);
+	check_counters_after_reopening();
+	pool_close(pool);
+	failing = false;
+	ok(read_only && !bad_reads && !bad_sync && audit_image(meta.inner, AUDIT_CLEAN), claim);
+	free_images();
 }
 
 int
 main(void)
 {
-	char name[16];
+	const char *given = getenv("THINFS_TEST_SECONDS");
+	unsigned msec = (given ? (unsigned)atoi(given) : 5) * 1000;
 
 	alarm(280);
-	kept_image_init(&data, memory("data", 3000ULL << 16));
-	kept_image_init(&meta, memory("meta", 8U << 20));
-	if (meta_format(&meta.image, 128, 3000))
-		abort();
-	printf("1..9\n");
-	open_pool();
-	first = make_vol("first", 1 << 20);
-	second = make_vol("second", 1 << 20);
-	for (unsigned i = 0; i < NR_VOLS; i++) {
-		snprintf(name, sizeof(name), "v%u", i);
-		vols[i] = make_vol(name, VOL_BYTES);
-	}
-	run_threads();
-	for (unsigned i = 0; i < NR_VOLS; i++)
-		vol_put(vols[i]);
-	vol_put(first);
-	vol_put(second);
-	ok(!pool_close(pool), "the pool closes, with all committed");
-	check_after_reopening();
+	printf("1..12\n");
+	begin();
+	run_threads(msec, NULL);
+	ok(!end(), "the pool closes, with all committed");
+	check_counters_after_reopening();
+	for (unsigned i = 0; i < nr_taken; i++)
+		check_frozen(&taken[i]);
+	ok(!pool_close(pool), "the pool closes after being opened again");
 	fprintf(stderr, "# counted to %llu\n", (unsigned long long)counter);
 	ok(!bad_errors, "no operation failed");
 	ok(!bad_reads, "a read sees one write or another, never both in a sector, nor another volume's");
@@ -476,7 +607,10 @@ main(void)
 	ok(!bad_sync, "what was synced is there when the pool is opened again");
 	ok(audit_image(meta.inner, AUDIT_ALL), "the metadata are clean");
 	ok(counter > 0, "and something was done");
-	kept_image_free(&data);
-	kept_image_free(&meta);
+	free_images();
+
+	run_failing(fail_data_flush, msec / 5, "a flush of the data image fails: what was synced is there");
+	run_failing(fail_meta_write, msec / 5, "a write of metadata fails: what was synced is there");
+	run_failing(fail_meta_flush, msec / 5, "a flush of the metadata image fails: what was synced is there");
 	return nr_failed != 0;
 }
