@@ -22,11 +22,13 @@ struct command {
 };
 
 int cmd_check(int argc, char **argv);
+int cmd_clone(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_format(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_remove(int argc, char **argv);
+int cmd_revert(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_sync(int argc, char **argv);

@@ -22,7 +22,8 @@ static const char help[] =
 	"  -h, --help   print this\n"
 	"\n"
 	"PATH is relative to the mount. MAPPED is what the volume has of the pool, shared\n"
-	"with others or not. PARENT is the id of the one it was made from.\n";
+	"with others or not; EXCLUSIVE, what removing it alone would give back. PARENT is\n"
+	"the id of the one it was made from.\n";
 
 /* A path for a line of text: what would not print, or could do things to a terminal, as \\ooo. */
 static char *
@@ -72,16 +73,17 @@ static void
 print_device(const json_t *device, int width)
 {
 	const json_t *parent = json_object_get(device, "parent");
-	char size[32], mapped[32], parent_id[24] = "-", created[64], path[PATH_BYTES];
+	char size[32], mapped[32], exclusive[32], parent_id[24] = "-", created[64], path[PATH_BYTES];
 
 	size_format(common_json_number(device, "size", 0), size, sizeof(size));
 	size_format(common_json_number(device, "mapped", 0), mapped, sizeof(mapped));
+	size_format(common_json_number(device, "exclusive", 0), exclusive, sizeof(exclusive));
 	if (json_is_integer(parent))
 		snprintf(parent_id, sizeof(parent_id), "%lld",
 			 (long long)json_integer_value(parent));
 	format_created(device, created, sizeof(created));
-	printf("%-*s %8llu %8s %8s %8s %-2s %s\n", width, quoted_path(device, path, sizeof(path)),
-	       (unsigned long long)common_json_number(device, "id", 0), size, mapped, parent_id,
+	printf("%-*s %8llu %8s %8s %9s %8s %-2s %s\n", width, quoted_path(device, path, sizeof(path)),
+	       (unsigned long long)common_json_number(device, "id", 0), size, mapped, exclusive, parent_id,
 	       json_is_true(json_object_get(device, "read_only")) ? "ro" : "rw", created);
 }
 
@@ -99,8 +101,8 @@ print_table(const struct target *target, const json_t *report)
 		if (len > width)
 			width = len;
 	}
-	printf("%-*s %8s %8s %8s %8s %-2s %s\n", width, "PATH", "ID", "SIZE", "MAPPED", "PARENT",
-	       "", "CREATED");
+	printf("%-*s %8s %8s %8s %9s %8s %-2s %s\n", width, "PATH", "ID", "SIZE", "MAPPED", "EXCLUSIVE",
+	       "PARENT", "", "CREATED");
 	json_array_foreach(devices, i, device)
 		print_device(device, width);
 	return common_flush();

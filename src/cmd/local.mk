@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 thinfs_SOURCES += \
 	src/cmd/check.c \
+	src/cmd/clone.c \
 	src/cmd/cmd.h \
 	src/cmd/common.c \
 	src/cmd/common.h \
@@ -17,6 +18,7 @@ thinfs_SOURCES += \
 	src/cmd/remove.c \
 	src/cmd/report.c \
 	src/cmd/report.h \
+	src/cmd/revert.c \
 	src/cmd/snapshot.c \
 	src/cmd/status.c \
 	src/cmd/sync.c \

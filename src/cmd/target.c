@@ -12,6 +12,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/target.h"
+#include "fuse/inode.h"
 #include "pool/report.h"
 #include "util/msg.h"
 
@@ -88,6 +89,15 @@ target_close(struct target *t)
 	if (t->pool)
 		pool_close(t->pool);
 	*t = (struct target){.fd = -1};
+}
+
+bool
+target_is_top(const struct target *t, const char *dir)
+{
+	struct stat mine, other;
+
+	return fstat(t->fd, &mine) == 0 && stat(dir, &other) == 0 && mine.st_dev == other.st_dev &&
+	       other.st_ino == INODE_NR_ROOT;
 }
 
 /* Read all of a report through the daemon: its text, from malloc, or NULL with errno. */

@@ -26,6 +26,9 @@ int target_open_mount(const char *dir, struct target *t);
 int target_open(char **argv, int nr, struct target *t);
 void target_close(struct target *t);
 
+/* Whether DIR is the top directory of the mount that T is in. */
+bool target_is_top(const struct target *t, const char *dir);
+
 /* What the pool or its daemon reports; the caller owns it. NULL after a message. */
 json_t *target_report(struct target *t, enum control_report what);
 

@@ -186,6 +186,42 @@ do_snapshot(fuse_req_t req, struct dir_handle *h, const void *in)
 	free(names);
 }
 
+static bool
+is_string(const char *text, size_t size)
+{
+	return memchr(text, '\0', size) != NULL;
+}
+
+static void
+do_clone(fuse_req_t req, struct inode *dir, const struct control_clone *c, bool revert)
+{
+	struct pool_caller caller = ops_caller(req, 0755);
+	struct mount *m = session_of(req);
+	struct vol *from, *to = NULL;
+	int r = 0;
+
+	if (!is_owner(req))
+		r = -EACCES;
+	else if (m->read_only)
+		r = -EROFS;
+	else if (!dir->dir || !is_string(c->from, sizeof(c->from)) ||
+		 !is_string(c->to, sizeof(c->to)) || !is_string(c->safety, sizeof(c->safety)))
+		r = -EINVAL;
+	if (!r)
+		r = pool_lookup(m->pool, dir->dir, c->from, &from);
+	if (!r && revert) {
+		r = pool_lookup(m->pool, pool_top(m->pool), c->to, &to);
+		if (r)
+			vol_put(from);
+	}
+	if (r)
+		ops_reply(req, r);
+	else if (revert)
+		snapshot_revert(req, to, from, c->safety, &caller);
+	else
+		snapshot_clone(req, from, c->to, &caller);
+}
+
 static void
 do_shutdown(fuse_req_t req)
 {
@@ -206,7 +242,6 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 {
 	struct dir_handle *h;
 
-	(void)ino;
 	(void)arg;
 	if (!(flags & FUSE_IOCTL_DIR)) {
 		ops_reply(req, -ENOTTY);
@@ -219,6 +254,10 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 		do_read(req, h, in);
 	else if (cmd == CONTROL_IOC_SNAPSHOT && in_size == sizeof(struct control_snapshot))
 		do_snapshot(req, h, in);
+	else if ((cmd == CONTROL_IOC_CLONE || cmd == CONTROL_IOC_REVERT) &&
+		 in_size == sizeof(struct control_clone))
+		do_clone(req, inode_of(&session_of(req)->inodes, ino), in,
+			 cmd == CONTROL_IOC_REVERT);
 	else if (cmd == CONTROL_IOC_SHUTDOWN)
 		do_shutdown(req);
 	else

@@ -52,10 +52,22 @@ struct control_snapshot {
 	char volumes[16000];
 };
 
+/*
+ * Clone FROM, a file of the directory that is asked, as the volume TO; or let the volume TO be as FROM, a file of the snapshot
+ * that is asked, is: then what it was becomes the snapshot SAFETY. Each ends with NUL.
+ */
+struct control_clone {
+	char from[256];
+	char to[256];
+	char safety[256];
+};
+
 #define CONTROL_IOC_INFO _IOR(0xf5, 0x60, struct control_info)
 #define CONTROL_IOC_READ _IOWR(0xf5, 0x61, struct control_read)
 #define CONTROL_IOC_SNAPSHOT _IOW(0xf5, 0x62, struct control_snapshot)
 /* Leave at once, also with files open. Only root and who mounted. */
 #define CONTROL_IOC_SHUTDOWN _IO(0xf5, 0x63)
+#define CONTROL_IOC_CLONE _IOW(0xf5, 0x64, struct control_clone)
+#define CONTROL_IOC_REVERT _IOW(0xf5, 0x65, struct control_clone)
 
 #endif

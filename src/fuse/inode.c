@@ -114,6 +114,19 @@ inode_get_snapshot(struct inode_table *t, struct voldir *dir, struct inode **out
 	return get_inode(t, &want, out);
 }
 
+bool
+inode_find_volume(struct inode_table *t, const struct vol *vol, uint64_t *node)
+{
+	uint64_t value = 0;
+	bool known;
+
+	mutex_lock(&t->lock);
+	known = u64map_get(&t->map, (uintptr_t)vol, &value);
+	mutex_unlock(&t->lock);
+	*node = value;
+	return known;
+}
+
 /* Out of the table when nothing refers to it; then the caller frees it. Called with the lock. */
 static bool
 unhash_unused_locked(struct inode_table *t, struct inode *inode)

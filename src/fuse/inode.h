@@ -64,6 +64,8 @@ uint64_t inode_node(const struct inode_table *t, const struct inode *inode);
  */
 int inode_get_volume(struct inode_table *t, struct vol *vol, struct inode **out);
 int inode_get_snapshot(struct inode_table *t, struct voldir *dir, struct inode **out);
+/* The node id by which the kernel knows the volume now; false: it does not. */
+bool inode_find_volume(struct inode_table *t, const struct vol *vol, uint64_t *node);
 /* Drop NR lookup references. */
 void inode_forget(struct inode_table *t, struct inode *inode, uint64_t nr);
 

@@ -66,5 +66,6 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsync = ops_fsync,
 	.fallocate = ops_fallocate,
 	.lseek = ops_lseek,
+	.copy_file_range = ops_copy_file_range,
 	.ioctl = ops_ioctl,
 };

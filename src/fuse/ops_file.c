@@ -273,3 +273,30 @@ ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_
 	else
 		fuse_reply_lseek(req, r);
 }
+
+/* Per request, so that a thread is not held for long; the caller asks again for the rest. */
+#define COPY_MAX (1U << 30)
+
+void
+ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+		    fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len,
+		    int flags)
+{
+	struct mount *m = session_of(req);
+	struct inode *from = inode_of(&m->inodes, ino_in), *to = inode_of(&m->inodes, ino_out);
+	ssize_t r = -EINVAL;
+
+	(void)fi_in;
+	(void)fi_out;
+	if (off_in >= 0 && off_out >= 0 && !flags && from->kind == INODE_VOLUME &&
+	    to->kind == INODE_VOLUME)
+		r = vol_copy_range(from->vol, (uint64_t)off_in, to->vol, (uint64_t)off_out,
+				   len < COPY_MAX ? len : COPY_MAX);
+	/* The kernel then copies by reading and writing; writes wait for space. */
+	if (r == -ENOSPC)
+		r = -EOPNOTSUPP;
+	if (r < 0)
+		ops_reply(req, (int)r);
+	else
+		fuse_reply_write(req, (size_t)r);
+}

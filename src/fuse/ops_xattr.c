@@ -19,6 +19,7 @@ struct xattr {
 	const char *name;
 	/* Writes the value, a string; -ENODATA: this volume has none. */
 	int (*get)(struct vol *vol, const struct vol_attr *attr, char *value);
+	bool costly; /* every volume has it; not to be computed only to list it */
 };
 
 static int
@@ -35,6 +36,17 @@ get_mapped(struct vol *vol, const struct vol_attr *attr, char *value)
 	(void)vol;
 	sprintf(value, "%" PRIu64, attr->mapped_bytes);
 	return 0;
+}
+
+static int
+get_exclusive(struct vol *vol, const struct vol_attr *attr, char *value)
+{
+	uint64_t bytes = 0;
+	int r = vol_exclusive(vol, &bytes);
+
+	(void)attr;
+	sprintf(value, "%" PRIu64, bytes);
+	return r;
 }
 
 static int
@@ -74,12 +86,13 @@ get_created(struct vol *vol, const struct vol_attr *attr, char *value)
 }
 
 static const struct xattr xattrs[] = {
-	{"id", get_id},
-	{"mapped", get_mapped},
-	{"parent", get_parent},
-	{"snapshot", get_snapshot},
-	{"read_only", get_read_only},
-	{"created", get_created},
+	{"id", get_id, false},
+	{"mapped", get_mapped, false},
+	{"exclusive", get_exclusive, true},
+	{"parent", get_parent, false},
+	{"snapshot", get_snapshot, false},
+	{"read_only", get_read_only, false},
+	{"created", get_created, false},
 };
 
 #define NR_XATTRS (sizeof(xattrs) / sizeof(xattrs[0]))
@@ -132,7 +145,7 @@ ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	if (inode->kind == INODE_VOLUME) {
 		r = vol_getattr(inode->vol, &attr);
 		for (size_t i = 0; r == 0 && i < NR_XATTRS; i++) {
-			if (xattrs[i].get(inode->vol, &attr, value) == 0)
+			if (xattrs[i].costly || xattrs[i].get(inode->vol, &attr, value) == 0)
 				len += 1 + (size_t)snprintf(list + len, sizeof(list) - len,
 							    PREFIX "%s", xattrs[i].name);
 		}

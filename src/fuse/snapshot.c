@@ -15,6 +15,8 @@ enum job_kind {
 	JOB_MAKE_SOME,
 	JOB_REMOVE,
 	JOB_SEEK,
+	JOB_CLONE,
+	JOB_REVERT,
 };
 
 struct job {
@@ -24,6 +26,7 @@ struct job {
 	struct pool_caller caller;
 	char name[POOL_NAME_MAX + 1];
 	size_t nr; /* volumes in names */
+	struct vol *from, *vol; /* clone and revert: held */
 	struct inode *inode; /* seek: open, so that it stays */
 	off_t offset;
 	int whence;
@@ -219,16 +222,56 @@ do_seek(struct mount *m, const struct job *j)
  * closes a file and then removes the snapshot must not be told that it is in use.
  */
 static int
-remove_snapshot(struct mount *m, const char *name)
+retry_busy(struct mount *m, const struct job *j, int (*fn)(struct mount *m, const struct job *j))
 {
 	const struct timespec pause = {.tv_nsec = 10000000};
-	int r = pool_remove_snapshot(m->pool, name);
+	int r = fn(m, j);
 
 	for (int tries = 0; r == -EBUSY && tries < 25; tries++) {
 		nanosleep(&pause, NULL);
-		r = pool_remove_snapshot(m->pool, name);
+		r = fn(m, j);
 	}
 	return r;
+}
+
+static int
+remove_snapshot(struct mount *m, const struct job *j)
+{
+	return pool_remove_snapshot(m->pool, j->name);
+}
+
+static int
+clone_volume(struct mount *m, const struct job *j)
+{
+	int r = write_back_all(m);
+
+	return r ? r : pool_clone(m->pool, j->from, j->name, &j->caller);
+}
+
+static int
+revert_volume(struct mount *m, const struct job *j)
+{
+	int r = write_back_all(m);
+
+	return r ? r : pool_revert(m->pool, j->vol, j->from, j->name, &j->caller);
+}
+
+static void
+do_clone(struct mount *m, const struct job *j)
+{
+	int r = retry_busy(m, j, j->kind == JOB_CLONE ? clone_volume : revert_volume);
+	uint64_t node;
+
+	/* Another size and other pages than the kernel knows. */
+	if (!r && j->vol && inode_find_volume(&m->inodes, j->vol, &node))
+		fuse_lowlevel_notify_inval_inode(m->se, node, 0, 0);
+	vol_put(j->from);
+	if (j->vol)
+		vol_put(j->vol);
+	if (r)
+		ops_reply(j->req, r);
+	else
+		fuse_reply_ioctl(j->req, 0, NULL, 0);
 }
 
 static void
@@ -256,10 +299,14 @@ do_job(struct mount *m, const struct job *j)
 			fuse_reply_ioctl(j->req, 0, NULL, 0);
 		break;
 	case JOB_REMOVE:
-		ops_reply(j->req, remove_snapshot(m, j->name));
+		ops_reply(j->req, retry_busy(m, j, remove_snapshot));
 		break;
 	case JOB_SEEK:
 		do_seek(m, j);
+		break;
+	case JOB_CLONE:
+	case JOB_REVERT:
+		do_clone(m, j);
 		break;
 	}
 }
@@ -345,8 +392,8 @@ snapshot_free(struct mount *m)
 	m->jobs = NULL;
 }
 
-/* J is of MALLOC, or NULL: no memory. */
-static void
+/* J is of malloc, or NULL: no memory. Whether it will be done; REQ is answered otherwise. */
+static bool
 queue(fuse_req_t req, struct job *j)
 {
 	struct jobs *q = session_of(req)->jobs;
@@ -354,7 +401,7 @@ queue(fuse_req_t req, struct job *j)
 
 	if (!j) {
 		ops_reply(req, -ENOMEM);
-		return;
+		return false;
 	}
 	mutex_lock(&q->lock);
 	stop = q->stop;
@@ -368,6 +415,7 @@ queue(fuse_req_t req, struct job *j)
 		free(j);
 		ops_reply(req, -ESHUTDOWN);
 	}
+	return !stop;
 }
 
 static struct job *
@@ -425,4 +473,36 @@ snapshot_seek(fuse_req_t req, struct inode *inode, off_t offset, int whence)
 		j->whence = whence;
 	}
 	queue(req, j);
+}
+
+static void
+queue_clone(fuse_req_t req, enum job_kind kind, struct vol *vol, struct vol *from, const char *name,
+	    const struct pool_caller *caller)
+{
+	struct job *j = new_job(req, kind, name, NULL, 0);
+
+	if (j) {
+		j->vol = vol;
+		j->from = from;
+		j->caller = *caller;
+	}
+	if (queue(req, j))
+		return;
+	vol_put(from);
+	if (vol)
+		vol_put(vol);
+}
+
+void
+snapshot_clone(fuse_req_t req, struct vol *from, const char *name,
+	       const struct pool_caller *caller)
+{
+	queue_clone(req, JOB_CLONE, NULL, from, name, caller);
+}
+
+void
+snapshot_revert(fuse_req_t req, struct vol *vol, struct vol *from, const char *safety,
+		const struct pool_caller *caller)
+{
+	queue_clone(req, JOB_REVERT, vol, from, safety, caller);
 }

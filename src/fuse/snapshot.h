@@ -27,6 +27,11 @@ void snapshot_remove(fuse_req_t req, const char *name);
 /* Of NR volumes, whose names, each ended by NUL, take NAMES_LEN bytes. Answers an ioctl. */
 void snapshot_make_some(fuse_req_t req, const char *name, const char *names, size_t names_len,
 			size_t nr, const struct pool_caller *caller);
+/* pool_clone() and pool_revert(); these take over the holds of the volumes as well, and answer ioctls. */
+void snapshot_clone(fuse_req_t req, struct vol *from, const char *name,
+		    const struct pool_caller *caller);
+void snapshot_revert(fuse_req_t req, struct vol *vol, struct vol *from, const char *safety,
+		     const struct pool_caller *caller);
 /* lseek(2) for data or holes, with the dirty pages of that volume written first. */
 void snapshot_seek(fuse_req_t req, struct inode *inode, off_t offset, int whence);
 

@@ -30,6 +30,8 @@ struct image_ops {
 	int (*punch)(struct image *img, uint64_t offset, uint64_t len);
 	/* Give the space of [offset, offset + len) back; what it reads as then is undefined. */
 	int (*discard)(struct image *img, uint64_t offset, uint64_t len);
+	/* Whether all of it is known to be a hole, which reads as zeros. NULL: never. */
+	bool (*is_hole)(struct image *img, uint64_t offset, uint64_t len);
 	/* May be NULL: image_allocate(). */
 	int (*allocate)(struct image *img, uint64_t offset, uint64_t len);
 	int (*resize)(struct image *img, uint64_t size); /* -EOPNOTSUPP for a block device */
@@ -101,6 +103,15 @@ static inline int
 image_discard(struct image *img, uint64_t offset, uint64_t len)
 {
 	return img->ops->discard(img, offset, len);
+}
+
+/*
+ * Whether [offset, offset + len) is known to read as zeros, cheaply. Nobody may write there meanwhile. False proves nothing.
+ */
+static inline bool
+image_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	return img->ops->is_hole && img->ops->is_hole(img, offset, len);
 }
 
 /*

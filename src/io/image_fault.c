@@ -214,6 +214,12 @@ fault_discard(struct image *img, uint64_t offset, uint64_t len)
 	return on_range(img, IMAGE_OP_DISCARD, offset, len, image_discard);
 }
 
+static bool
+fault_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	return image_is_hole(to_fault(img)->inner, offset, len);
+}
+
 static int
 fault_resize(struct image *img, uint64_t size)
 {
@@ -251,6 +257,7 @@ static const struct image_ops fault_ops = {
 	.flush = fault_flush,
 	.punch = fault_punch,
 	.discard = fault_discard,
+	.is_hole = fault_is_hole,
 	.resize = fault_resize,
 	.get_size = fault_get_size,
 	.close = fault_close,

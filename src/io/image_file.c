@@ -260,6 +260,19 @@ file_discard(struct image *img, uint64_t offset, uint64_t len)
 	return r;
 }
 
+/* One system call. A filesystem that does not know its holes says that all is data. */
+static bool
+file_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	struct image_file *f = to_file(img);
+	off_t data;
+
+	if (img->is_block_device || offset > INT64_MAX)
+		return false;
+	data = lseek(f->fd, (off_t)offset, SEEK_DATA);
+	return data < 0 ? errno == ENXIO : (uint64_t)data - offset >= len;
+}
+
 static int
 file_allocate(struct image *img, uint64_t offset, uint64_t len)
 {
@@ -313,6 +326,7 @@ static const struct image_ops file_ops = {
 	.flush = file_flush,
 	.punch = file_punch,
 	.discard = file_discard,
+	.is_hole = file_is_hole,
 	.allocate = file_allocate,
 	.resize = file_resize,
 	.get_size = file_get_size,

@@ -119,6 +119,20 @@ memory_punch(struct image *img, uint64_t offset, uint64_t len)
 	return 0;
 }
 
+/* What is zero counts as a hole. */
+static bool
+memory_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	struct image_memory *m = to_memory(img);
+	bool hole = false;
+
+	pthread_mutex_lock(&m->lock);
+	if (len && offset < m->size && len <= m->size - offset)
+		hole = !m->bytes[offset] && !memcmp(m->bytes + offset, m->bytes + offset + 1, len - 1);
+	pthread_mutex_unlock(&m->lock);
+	return hole;
+}
+
 static int
 resize_locked(struct image_memory *m, uint64_t size)
 {
@@ -187,6 +201,7 @@ static const struct image_ops memory_ops = {
 	.flush = memory_flush,
 	.punch = memory_punch,
 	.discard = memory_punch,
+	.is_hole = memory_is_hole,
 	.resize = memory_resize,
 	.get_size = memory_get_size,
 	.close = memory_close,

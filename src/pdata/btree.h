@@ -91,6 +91,16 @@ typedef int (*btree_visit_fn)(void *arg, uint64_t key, const void *value);
 int btree_iterate(const struct btree *t, uint64_t root, uint64_t begin, btree_visit_fn fn,
 		  void *arg);
 
+/*
+ * The same for the leaves that nothing else reaches: no node on the way to them has more than one reference, so deleting the
+ * tree would drop what they refer to. At most MAX_LEAVES of them, from BEGIN on; *next: where to go on, when *more.
+ */
+int btree_iterate_unshared(const struct btree *t, uint64_t root, uint64_t begin, unsigned max_leaves,
+			   btree_visit_fn fn, void *arg, uint64_t *next, bool *more);
+
+/* Whether a node on the way to KEY has more than one reference. -ENODATA: no such key. */
+int btree_path_is_shared(const struct btree *t, uint64_t root, uint64_t key, bool *shared);
+
 /* Insert or overwrite. *inserted, if wanted: the key was not there before. */
 int btree_insert(const struct btree *t, uint64_t *root, uint64_t key, const void *value,
 		 bool *inserted);

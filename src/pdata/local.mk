@@ -10,6 +10,7 @@ libpdata_a_SOURCES = \
 	src/pdata/btree_node.c \
 	src/pdata/btree_node.h \
 	src/pdata/btree_remove.c \
+	src/pdata/btree_unshared.c \
 	src/pdata/check.c \
 	src/pdata/check.h \
 	src/pdata/check_bitmaps.c \
@@ -41,5 +42,7 @@ libpdata_a_SOURCES = \
 	src/pdata/thin_meta.c \
 	src/pdata/thin_meta.h \
 	src/pdata/thin_meta_internal.h \
+	src/pdata/thin_share.c \
+	src/pdata/thin_usage.c \
 	src/pdata/txn.c \
 	src/pdata/txn.h

@@ -145,6 +145,13 @@ void meta_unreserve_data(struct thin_meta *m, uint64_t dblock, uint64_t nr);
 int dev_insert(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr);
 
 /*
+ * Let TO's blocks [dst, dst + nr) be FROM's [src, src + nr): mapped to the same data blocks, and not mapped where FROM
+ * has holes. Both devices then take them for shared. FROM and TO may be one device; the ranges do not overlap.
+ * -ENOMEM, harmless. O(nr).
+ */
+int dev_share(struct thin_dev *from, uint64_t src, struct thin_dev *to, uint64_t dst, uint64_t nr);
+
+/*
  * Unmap [begin, end), at most MAX entries at once, fewer when metadata space for PURPOSE is short: *next = where to go on, END when
  * done. -ENOSPC, harmless: not even one.
  */
@@ -157,6 +164,13 @@ int dev_shed(struct thin_dev *d, uint64_t max, uint64_t *left);
 
 /* Whether another device has the very same mappings: then deleting this one costs nothing. shared. */
 int dev_root_is_shared(struct thin_dev *d, bool *is_shared);
+
+/*
+ * How many data blocks deleting the device would free, but for what it has at two places: of MAX_LEAVES leaves of its tree, from
+ * vblock FROM on; *next: where to go on, when *more. O(nodes that it shares with none). shared.
+ */
+int dev_exclusive(struct thin_dev *d, uint64_t from, unsigned max_leaves, uint64_t *blocks,
+		  uint64_t *next, bool *more);
 
 /* --- the pool --- */
 

@@ -7,7 +7,9 @@ libpool_a_SOURCES = \
 	src/pool/catalog_check.h \
 	src/pool/catalog_record.c \
 	src/pool/catalog_record.h \
+	src/pool/clone.c \
 	src/pool/commit.c \
+	src/pool/copy_range.c \
 	src/pool/directory.c \
 	src/pool/discard.c \
 	src/pool/format.c \
@@ -28,5 +30,6 @@ libpool_a_SOURCES = \
 	src/pool/snapshot.c \
 	src/pool/sync.c \
 	src/pool/timer.c \
+	src/pool/usage.c \
 	src/pool/vol.c \
 	src/pool/vol_io.c

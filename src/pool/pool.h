@@ -191,6 +191,16 @@ int pool_snapshot_some(struct pool *p, const char *name, const char *const *volu
 /* Remove a snapshot with all that is in it, atomically. -EBUSY while one of its files is open. */
 int pool_remove_snapshot(struct pool *p, const char *name);
 
+/* A volume NAME with all that FROM, a volume or a file of a snapshot, has now, writable, the caller's. O(1). Errors as pool_create(). */
+int pool_clone(struct pool *p, struct vol *from, const char *name, const struct pool_caller *caller);
+/*
+ * Let volume V have what the file FROM of a snapshot has, and its size; what it had becomes the snapshot SAFETY. One change, so
+ * that a commit has both or nothing. V keeps its number and attributes. -EBUSY while it is open; -EXDEV: FROM is in no
+ * snapshot, or V is in one; -EEXIST: there is a snapshot SAFETY.
+ */
+int pool_revert(struct pool *p, struct vol *v, struct vol *from, const char *safety,
+		const struct pool_caller *caller);
+
 /* --- attributes --- */
 
 struct vol_attr {
@@ -209,6 +219,11 @@ struct vol_attr {
 };
 
 int vol_getattr(struct vol *v, struct vol_attr *attr);
+/*
+ * Bytes of the data image that deleting the volume would free; what it shares with others, or has at two places itself, is not
+ * in it. O(what it does not share); what changes meanwhile may be counted or not.
+ */
+int vol_exclusive(struct vol *v, uint64_t *bytes);
 
 enum vol_attr_set {
 	VOL_SET_MODE = 1,
@@ -250,6 +265,13 @@ ssize_t vol_read(struct vol *v, void *buf, size_t len, uint64_t offset);
 ssize_t vol_write(struct vol *v, const void *buf, size_t len, uint64_t offset);
 
 #define VOL_SIZE_MAX (1ULL << 62)
+
+/*
+ * Copy LEN bytes, or as far as FROM goes, by sharing blocks where SRC and DST are alike in their blocks: bytes copied, or negative errno.
+ * FROM and TO may be one, of one pool; the ranges must not overlap (-EINVAL). Whoever writes to FROM meanwhile is in it as a whole
+ * block, or not.
+ */
+ssize_t vol_copy_range(struct vol *from, uint64_t src, struct vol *to, uint64_t dst, uint64_t len);
 
 int vol_truncate(struct vol *v, uint64_t size);
 /* MODE as fallocate(2): 0 or KEEP_SIZE (provision), PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE. Else -EOPNOTSUPP. */

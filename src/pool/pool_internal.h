@@ -337,8 +337,11 @@ int vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset,
  * fallocate(2) had put there, is still there. RANGE_CHANGE from the last block on.
  */
 int vol_clean_tail(struct vol *v, uint64_t begin, uint64_t end);
+/* Before the end may move to END, by what is put to [begin, end): what will be within must read as zeros. The same lock. */
+int vol_prepare_end(struct vol *v, uint64_t begin, uint64_t end, unsigned flags);
 /* Set the size to at least END. */
 int vol_extend(struct vol *v, uint64_t end);
+int vol_extend_locked(struct vol *v, uint64_t end); /* meta_lock exclusive */
 
 /* A copy of the last block of a volume that is to have SIZE bytes, with zeros behind them: *dblock, reserved; MAP_HOLE: not needed. */
 int vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock);
@@ -353,6 +356,10 @@ int vol_finish_shrink(struct vol *v);
 
 /* --- snapshot.c --- */
 
+/* A new device with V's mappings, read-only, as NAME in DIR. The clock has ticked, V is frozen. meta_lock exclusive. */
+int snapshot_device(struct vol *v, struct voldir *dir, const char *name, struct vol **out);
+/* The snapshot NAME of V alone, with a tick of the clock. The same. */
+int snapshot_take_one(struct vol *v, const char *name, const struct pool_caller *caller);
 /* LEAVING is about to lose its place in DIR: a snapshot stays there though empty. meta_lock exclusive. */
 int snapshot_keep_dir(struct pool *p, struct voldir *dir, const struct vol *leaving);
 

@@ -30,6 +30,7 @@ struct fill {
 	uint64_t old; /* the place to copy from, or MAP_HOLE */
 	uint64_t begin, end; /* bytes of the volume to write, within the blocks */
 	const uint8_t *buf; /* what comes to BEGIN; NULL: zeros */
+	bool bare; /* what is not written may stay as it is in the new place */
 };
 
 /* --- getting blocks --- */
@@ -127,7 +128,7 @@ fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
 		return 0;
 	if (f->old != MAP_HOLE)
 		return copy_bytes(p, f->old * size + offset, f->dblock * size + offset, len);
-	if (p->options.skip_block_zeroing)
+	if (f->bare)
 		return 0;
 	return image_zero(pool_data(p), f->dblock * size + offset, len);
 }
@@ -177,7 +178,7 @@ fill_blocks(struct vol *v, const struct fill *f)
 	uint8_t *buf;
 	int r;
 
-	if (whole || bytes > IO_BUF_SIZE || (f->old == MAP_HOLE && p->options.skip_block_zeroing))
+	if (whole || bytes > IO_BUF_SIZE || f->bare)
 		return fill_large(v, f);
 	buf = buf_get(p);
 	r = buf ? fill_small(v, f, buf) : -ENOMEM;
@@ -187,9 +188,8 @@ fill_blocks(struct vol *v, const struct fill *f)
 
 /* --- mapping them --- */
 
-/* meta_lock exclusive. */
-static int
-extend_locked(struct vol *v, uint64_t end)
+int
+vol_extend_locked(struct vol *v, uint64_t end)
 {
 	int r;
 
@@ -211,7 +211,7 @@ vol_extend(struct vol *v, uint64_t end)
 	r = pool_begin_change(v->pool, 2, 1, META_TO_ADD);
 	if (r)
 		return r;
-	r = extend_locked(v, end);
+	r = vol_extend_locked(v, end);
 	pool_end_change(v->pool);
 	return r;
 }
@@ -230,17 +230,32 @@ insert(struct vol *v, const struct fill *f, unsigned flags)
 	r = vol_dev(v, &dev);
 	/* First what can fail and leave everything as it was. */
 	if (!r && !(flags & PROVISION_KEEP_SIZE))
-		r = extend_locked(v, f->end);
+		r = vol_extend_locked(v, f->end);
 	if (!r)
 		r = dev_insert(dev, f->vblock, f->dblock, f->len);
 	pool_end_change(p);
 	return r;
 }
 
+/* Whether the new place need not be zeroed: nothing is copied to it, and it is a hole, or it does not matter. */
+static bool
+is_bare(struct pool *p, const struct fill *f)
+{
+	uint64_t len = f->len * p->block_bytes;
+
+	if (f->old != MAP_HOLE || (f->buf && f->end - f->begin == len))
+		return false;
+	return p->options.skip_block_zeroing ||
+	       image_is_hole(p->data, f->dblock * p->block_bytes, len);
+}
+
 static int
 provision_run(struct vol *v, struct fill *f, unsigned flags)
 {
-	int r = fill_blocks(v, f);
+	int r;
+
+	f->bare = is_bare(v->pool, f);
+	r = fill_blocks(v, f);
 
 	if (!r)
 		r = insert(v, f, flags);
@@ -357,9 +372,8 @@ vol_clean_tail(struct vol *v, uint64_t begin, uint64_t end)
 	return r;
 }
 
-/* Before the end moves: what will be within must read as zeros. */
-static int
-prepare_end(struct vol *v, uint64_t begin, uint64_t end, unsigned flags)
+int
+vol_prepare_end(struct vol *v, uint64_t begin, uint64_t end, unsigned flags)
 {
 	int r;
 
@@ -375,7 +389,7 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 	uint64_t size = v->pool->block_bytes;
 	uint64_t end = offset + len;
 	uint64_t at = offset;
-	int r = prepare_end(v, offset, end, flags);
+	int r = vol_prepare_end(v, offset, end, flags);
 
 	while (at < end && !r) {
 		struct map_run runs[MAX_RUNS];

@@ -59,18 +59,23 @@ static json_t *
 report_volume(struct vol *v)
 {
 	char name[RECORD_NAME_SIZE], snapshot[RECORD_NAME_SIZE];
+	uint64_t exclusive;
 	struct vol_attr a;
 
-	if (vol_getattr(v, &a))
+	if (vol_getattr(v, &a) || vol_exclusive(v, &exclusive))
 		return NULL;
+	if (exclusive > a.mapped_bytes) /* it grew meanwhile */
+		exclusive = a.mapped_bytes;
 	vol_get_name(v, name, snapshot);
-	return json_pack("{s:I, s:o, s:o, s:o, s:I, s:I, s:o, s:b, s:o, s:o, s:I, s:I, s:I}",
+	return json_pack("{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b, s:o, s:o, s:I, s:I, s:I}",
 			 "id", (json_int_t)a.id,
 			 "path", json_path(name, snapshot),
 			 "name", json_text(name),
 			 "snapshot", snapshot[0] ? json_text(snapshot) : json_null(),
 			 "size", (json_int_t)a.size,
 			 "mapped", (json_int_t)a.mapped_bytes,
+			 "exclusive", (json_int_t)exclusive,
+			 "shared", (json_int_t)(a.mapped_bytes - exclusive),
 			 "parent", a.has_parent ? json_integer(a.parent) : json_null(),
 			 "read_only", a.read_only,
 			 "created", json_time(a.btime),

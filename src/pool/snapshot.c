@@ -83,9 +83,10 @@ selection_free(struct selection *s)
 
 /* --- taking it --- */
 
-static int
-snapshot_one(struct pool *p, struct vol *v, struct voldir *dir)
+int
+snapshot_device(struct vol *v, struct voldir *dir, const char *name, struct vol **out)
 {
+	struct pool *p = v->pool;
 	struct vol *snap;
 	uint32_t id;
 	int r = names_new_id(p, &id);
@@ -94,7 +95,7 @@ snapshot_one(struct pool *p, struct vol *v, struct voldir *dir)
 		r = meta_create_snap(p->tm, id, v->id);
 	if (r)
 		return r;
-	snap = names_add(p, id, dir, v->name);
+	snap = names_add(p, id, dir, name);
 	if (!snap)
 		return -ENOMEM;
 	snap->has_record = true;
@@ -104,10 +105,21 @@ snapshot_one(struct pool *p, struct vol *v, struct voldir *dir)
 	snap->gid = v->gid;
 	snap->parent = v->id;
 	snap->size = v->size;
-	snap->btime_ns = dir->btime_ns;
 	snap->mtime_ns = v->mtime_ns;
-	snap->ctime_ns = dir->btime_ns;
+	snap->btime_ns = snap->ctime_ns = now_ns();
+	*out = snap;
 	return vol_record_changed(snap);
+}
+
+static int
+snapshot_one(struct vol *v, struct voldir *dir)
+{
+	struct vol *snap;
+	int r = snapshot_device(v, dir, v->name, &snap);
+
+	if (!r)
+		snap->btime_ns = snap->ctime_ns = dir->btime_ns;
+	return r;
 }
 
 /* A hidden device that keeps the name of a snapshot in which nothing is. */
@@ -176,11 +188,20 @@ take(struct pool *p, const char *name, const struct selection *s, const struct p
 	dir->btime_ns = now_ns();
 	for (size_t i = 0; i < s->nr && !r; i++)
 		if (!is_gone(s->v[i].vol))
-			r = snapshot_one(p, s->v[i].vol, dir);
+			r = snapshot_one(s->v[i].vol, dir);
 	if (!r && !nr)
 		r = add_place_holder(p, dir);
 	p->names_changed_in = meta_open_txn(p->tm);
 	return r;
+}
+
+int
+snapshot_take_one(struct vol *v, const char *name, const struct pool_caller *caller)
+{
+	struct frozen one = {.vol = v};
+	struct selection s = {.v = &one, .nr = 1};
+
+	return take(v->pool, name, &s, caller);
 }
 
 static int
