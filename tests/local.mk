@@ -59,6 +59,7 @@ MOUNT_TESTS = \
 	tests/mount/badinput.sh \
 	tests/mount/check.sh \
 	tests/mount/cli.sh \
+	tests/mount/clone.sh \
 	tests/mount/faults.sh \
 	tests/mount/filesystems.sh \
 	tests/mount/fio.sh \
@@ -73,6 +74,7 @@ MOUNT_TESTS = \
 	tests/mount/residue.sh \
 	tests/mount/scale.sh \
 	tests/mount/snapshot.sh \
+	tests/mount/space.sh \
 	tests/mount/term.sh
 
 INTEROP_TESTS = \
@@ -241,6 +243,7 @@ EXTRA_DIST += \
 	tests/lib.sh \
 	tests/tools/check-agrees.py \
 	tests/tools/check-order.py \
+	tests/tools/copy_range.py \
 	tests/tools/damage.py \
 	tests/tools/devices.py \
 	tests/tools/dm-thin-audit.py \

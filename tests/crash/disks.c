@@ -124,7 +124,17 @@ front_punch(struct image *img, uint64_t offset, uint64_t len)
 static int
 front_discard(struct image *img, uint64_t offset, uint64_t len)
 {
-	return is_dead(to_front(img)->disks) ? -EIO : image_discard(below(img), offset, len);
+	struct disks *d = to_front(img)->disks;
+
+	if (is_dead(d))
+		return -EIO;
+	return d->files ? image_punch(below(img), offset, len) : image_discard(below(img), offset, len);
+}
+
+static bool
+front_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	return to_front(img)->disks->files && image_is_hole(below(img), offset, len);
 }
 
 static int
@@ -151,6 +161,7 @@ static const struct image_ops front_ops = {
 	.flush = front_flush,
 	.punch = front_punch,
 	.discard = front_discard,
+	.is_hole = front_is_hole,
 	.resize = front_resize,
 	.get_size = front_get_size,
 	.close = front_close,

@@ -53,6 +53,7 @@ struct disks {
 	struct disk_event *log;
 	size_t nr_log, cap_log;
 	enum flush_mutant mutant;
+	bool files; /* in files: what is discarded becomes a hole; on a block device it may be anything then */
 	bool dead; /* nothing gets through: the process that has them open is being killed */
 	unsigned dies_in; /* so many operations; 0: it lives */
 	bool late; /* a flush of the data is owed */

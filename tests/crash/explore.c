@@ -204,6 +204,7 @@ explore_round(struct explorer *x)
 	size_t stride;
 
 	disks_open(&d, bytes, sizes, x->flush);
+	d.files = x->seed % 2;
 	run_workload(x, &d, &o);
 	choose_next(x, &d, bytes);
 	/* Half of what is to be found at a cut is there on average; leave cuts out when that is too much. */

@@ -114,6 +114,7 @@ make_base(struct sweeper *s)
 		abort();
 	image_close(meta);
 	disks_open(&d, bytes, sizes, FLUSH_RIGHT);
+	d.files = s->seed % 2;
 	if (!workload_start(&w, &d, &o, s->seed, &s->options))
 		abort();
 	for (unsigned i = 0; i < 30; i++)
@@ -272,6 +273,7 @@ sweep_one(struct sweeper *s)
 
 	see_base(s, &o);
 	disks_open(&d, bytes, sizes, FLUSH_RIGHT);
+	d.files = s->seed % 2;
 	fired = run(s, &d, &o);
 	if (fired != SIZE_MAX) {
 		s->nr_runs++;

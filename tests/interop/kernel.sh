@@ -68,6 +68,13 @@ make_pool() {
 	devices change "$mnt" $((seed + 5)) 3000000 large clone
 	rm "$mnt/.snapshots/second/odd size"
 	rm "$mnt/empty"
+	# Blocks that copies share, some of which are then written at either end
+	thinfs clone "$mnt/.snapshots/first/large" "$mnt/cloned"
+	python3 -B "$top_srcdir/tests/tools/copy_range.py" "$mnt/large" 0 "$mnt/shared" 0 67108864
+	python3 -B "$top_srcdir/tests/tools/copy_range.py" "$mnt/small" 131072 "$mnt/shared" 6553600 8000000
+	devices change "$mnt" $((seed + 6)) 5000000 large shared
+	devices change "$mnt" $((seed + 7)) 3000000 cloned
+	thinfs revert "$mnt/clone" "$mnt/.snapshots/first/odd size"
 }
 expect "thinfs makes a pool" make_pool
 expect "its devices are read" sh -c "python3 -B '$top_srcdir/tests/tools/devices.py' sums '$THINFS' '$mnt' >'$dir/sums'"

@@ -45,6 +45,12 @@ kept_discard(struct image *img, uint64_t offset, uint64_t len)
 	return image_discard(inner(img), offset, len);
 }
 
+static bool
+kept_is_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	return image_is_hole(inner(img), offset, len);
+}
+
 static int
 kept_resize(struct image *img, uint64_t size)
 {
@@ -69,6 +75,7 @@ static const struct image_ops kept_ops = {
 	.flush = kept_flush,
 	.punch = kept_punch,
 	.discard = kept_discard,
+	.is_hole = kept_is_hole,
 	.resize = kept_resize,
 	.get_size = kept_get_size,
 	.close = kept_close,

@@ -259,6 +259,16 @@ model_write(struct model *m, struct model_vol *v, const uint8_t *buf, uint64_t l
 }
 
 void
+model_assign(struct model *m, struct model_vol *v, const struct model_vol *from)
+{
+	for (unsigned i = 0; i < MODEL_PAGES; i++)
+		set_page(m, v, i, page_get(from->pages[i]));
+	memcpy(v->touched, from->touched, sizeof(v->touched));
+	v->twins = from->twins;
+	v->size = from->size;
+}
+
+void
 model_read(const struct model_vol *v, uint8_t *buf, uint64_t len, uint64_t offset)
 {
 	while (len) {

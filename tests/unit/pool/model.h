@@ -35,6 +35,7 @@ struct model_vol {
 	char name[MODEL_NAME]; /* "": deleted, but somebody has it open */
 	char snapshot[MODEL_NAME]; /* "": in the top directory */
 	bool read_only;
+	bool twins; /* may have a data block at two places */
 	uint64_t size;
 	struct page *pages[MODEL_PAGES]; /* NULL: zeros */
 	bool touched[MODEL_PAGES]; /* may be mapped */
@@ -76,6 +77,8 @@ void model_drop(struct model *m, struct model_vol *v);
 /* A read-only snapshot of V with number ID. */
 struct model_vol *model_snapshot(struct model *m, const struct model_vol *v, uint32_t id,
 				 const char *dir);
+/* V has what FROM has, and its size. */
+void model_assign(struct model *m, struct model_vol *v, const struct model_vol *from);
 bool model_has_dir(const struct model_state *s, const char *name);
 void model_add_dir(struct model *m, const char *name);
 void model_drop_dir(struct model *m, const char *name);

@@ -272,6 +272,68 @@ op_fallocate(struct property *t)
 	model_vol_free(before);
 }
 
+static bool
+ranges_overlap(uint64_t a, uint64_t b, uint64_t len)
+{
+	return a < b + len && b < a + len;
+}
+
+/* Blocks that lie alike in both are shared, often whole volumes. */
+static void
+op_copy(struct property *t)
+{
+	struct model_vol *from = any_vol(t), *to = some_vol(t), *before;
+	uint64_t block = (uint64_t)t->config.block_pages * PAGE_SIZE;
+	uint64_t src, dst, len, unused, expected;
+	struct vol *vol_from, *vol_to;
+	ssize_t n;
+
+	if (!from)
+		return;
+	some_range(t, from, &src, &len);
+	some_range(t, to, &dst, &unused);
+	if (percent(t, 60))
+		dst = dst - dst % block + src % block;
+	if (percent(t, 30)) {
+		src = dst = 0;
+		len = MODEL_BYTES;
+	}
+	expected = src >= from->size ? 0 : len < from->size - src ? len : from->size - src;
+	if (expected > MODEL_BYTES - src || dst > MODEL_BYTES - expected)
+		return;
+	doing(t, "copy %u '%s/%s' %llu+%llu of %llu to %u '%s/%s' %llu of %llu", from->id, from->snapshot,
+	      from->name, (ull)src, (ull)len, (ull)from->size, to->id, to->snapshot, to->name, (ull)dst,
+	      (ull)to->size);
+	vol_from = lookup(t, from);
+	vol_to = lookup(t, to);
+	n = vol_copy_range(vol_from, src, vol_to, dst, len);
+	vol_put(vol_from);
+	vol_put(vol_to);
+	if (!expected) {
+		if (n)
+			fail(t, "%zd, not 0", n);
+		return;
+	}
+	if (to->read_only) {
+		no_space(t, (int)n, -EROFS);
+		return;
+	}
+	if (from == to && ranges_overlap(src, dst, expected)) {
+		no_space(t, (int)n, -EINVAL);
+		return;
+	}
+	if (n >= 0 && (uint64_t)n != expected && !t->config.may_fill)
+		fail(t, "%zd bytes copied, not %llu", n, (ull)expected);
+	before = model_vol_copy(to);
+	model_read(from, t->buf, expected, src);
+	model_write(&t->m, to, t->buf, expected, dst);
+	model_touch(to, dst, expected);
+	to->twins |= from->twins || src != dst;
+	if (no_space(t, n < 0 ? (int)n : 0, 0) || (uint64_t)n != expected)
+		adopt_partial(t, to, before);
+	model_vol_free(before);
+}
+
 static void
 op_seek(struct property *t)
 {
@@ -325,11 +387,23 @@ model_unlink(struct property *t, struct model_vol *v)
 	model_drop(&t->m, v);
 }
 
+static bool
+is_open(struct property *t, const struct model_vol *v)
+{
+	for (unsigned i = 0; i < MAX_HANDLES; i++)
+		if (t->handles[i].vol && t->handles[i].id == v->id)
+			return true;
+	return false;
+}
+
 static void
 op_unlink(struct property *t)
 {
 	struct model_vol *v = named_vol(t, percent(t, 30));
 	struct voldir *dir = pool_top(t->pool);
+	struct pool_status before, after;
+	uint64_t exclusive, freed;
+	struct vol *vol;
 	int r;
 
 	if (!v)
@@ -337,11 +411,24 @@ op_unlink(struct property *t)
 	doing(t, "unlink '%s/%s'", v->snapshot, v->name);
 	if (v->snapshot[0] && pool_lookup_snapshot(t->pool, v->snapshot, &dir))
 		fail(t, "no snapshot '%s'", v->snapshot);
+	if (percent(t, 50))
+		do_commit(t); /* so that nothing else is freed with it */
+	vol = lookup(t, v);
+	if (vol_exclusive(vol, &exclusive))
+		fail(t, "what is exclusive cannot be told");
+	vol_put(vol);
+	pool_get_status(t->pool, &before);
 	r = pool_unlink(t->pool, dir, v->name);
 	if (v->snapshot[0])
 		voldir_put(dir);
-	if (!no_space(t, r, 0))
-		model_unlink(t, v);
+	if (no_space(t, r, 0))
+		return;
+	pool_get_status(t->pool, &after);
+	freed = (before.data_used - after.data_used) * before.block_bytes;
+	/* In a full pool it may have taken a commit, which needs blocks for the catalog. */
+	if (!is_open(t, v) && !t->config.may_fill && (v->twins ? freed < exclusive : freed != exclusive))
+		fail(t, "%llu bytes were freed, of which %llu exclusive", (ull)freed, (ull)exclusive);
+	model_unlink(t, v);
 }
 
 static int
@@ -547,6 +634,63 @@ op_remove_snapshot(struct property *t)
 	model_drop_dir(&t->m, name);
 }
 
+static void
+op_clone(struct property *t)
+{
+	struct model_vol *same = percent(t, 10) ? named_vol(t, false) : NULL;
+	struct model_vol *from = named_vol(t, percent(t, 60)), *v;
+	struct vol_attr attr;
+	char name[MODEL_NAME];
+	struct vol *vol;
+	int r;
+
+	if (!from || (!same && nr_top(t) >= MAX_TOP))
+		return;
+	snprintf(name, sizeof(name), "v%u", t->next_name++);
+	if (same)
+		memcpy(name, same->name, sizeof(name));
+	doing(t, "clone %u '%s/%s' to '%s'", from->id, from->snapshot, from->name, name);
+	vol = lookup(t, from);
+	r = pool_clone(t->pool, vol, name, &caller);
+	vol_put(vol);
+	if (no_space(t, r, same ? -EEXIST : 0) || same)
+		return;
+	if (pool_lookup(t->pool, pool_top(t->pool), name, &vol) || vol_getattr(vol, &attr))
+		fail(t, "there is no '%s'", name);
+	vol_put(vol);
+	if (attr.parent != from->id || attr.size != from->size || attr.read_only)
+		fail(t, "the clone's parent is %u, its size %llu", attr.parent, (ull)attr.size);
+	v = model_snapshot(&t->m, from, attr.id, "");
+	memcpy(v->name, name, sizeof(name));
+	v->read_only = false;
+}
+
+static void
+op_revert(struct property *t)
+{
+	struct model_vol *v = named_vol(t, false), *from = named_vol(t, percent(t, 95));
+	struct vol *vol, *vol_from;
+	char name[MODEL_NAME];
+	int r, expected;
+
+	if (!v || !from || t->m.now.nr_dirs >= MAX_DIRS)
+		return;
+	snprintf(name, sizeof(name), "%.20s@r%u", v->name, t->next_name++);
+	doing(t, "revert %u '%s' to %u '%s/%s', keeping '%s'", v->id, v->name, from->id, from->snapshot,
+	      from->name, name);
+	vol = lookup(t, v);
+	vol_from = lookup(t, from);
+	r = pool_revert(t->pool, vol, vol_from, name, &caller);
+	vol_put(vol);
+	vol_put(vol_from);
+	expected = !from->snapshot[0] ? -EXDEV : is_open(t, v) ? -EBUSY : 0;
+	if (no_space(t, r, expected) || expected)
+		return;
+	model_take(t, name, v);
+	/* The snapshot of it is in no other way connected with the volume than any. */
+	model_assign(&t->m, v, from);
+}
+
 /* --- one of them --- */
 
 static const struct {
@@ -555,13 +699,14 @@ static const struct {
 } ops[] = {
 	{op_write, 40}, {op_read, 20}, {op_truncate, 6}, {op_fallocate, 12}, {op_seek, 6},
 	{op_create, 3}, {op_unlink, 2}, {op_rename, 2}, {op_open, 3}, {op_setattr, 2},
-	{op_snapshot, 3}, {op_remove_snapshot, 2},
+	{op_snapshot, 3}, {op_remove_snapshot, 2}, {op_copy, 8},
+	{op_clone, 2}, {op_revert, 2},
 };
 
 void
 property_op(struct property *t)
 {
-	unsigned at = (unsigned)below(t, 101);
+	unsigned at = (unsigned)below(t, 113);
 
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
 		if (at < ops[i].weight) {
