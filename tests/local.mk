@@ -21,6 +21,7 @@ UNIT_TESTS = \
 	tests/unit/pdata/test-thin-meta-lies \
 	tests/unit/pdata/test-thin-meta-model \
 	tests/unit/pool/test-catalog-record \
+	tests/unit/pool/test-pool-catalog-space \
 	tests/unit/pool/test-pool-full \
 	tests/unit/pool/test-pool-modes \
 	tests/unit/pool/test-pool-damage \
@@ -128,6 +129,10 @@ tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-met
 tests_unit_pdata_test_thin_meta_images_SOURCES = tests/unit/pdata/test-thin-meta-images.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_lies_SOURCES = tests/unit/pdata/test-thin-meta-lies.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_model_SOURCES = tests/unit/pdata/test-thin-meta-model.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_catalog_space_SOURCES = tests/unit/pool/test-pool-catalog-space.c $(AUDIT_FILES)
+# The linker puts functions of the test between the engine's own.
+tests_unit_pool_test_pool_catalog_space_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=catalog_prepare,--wrap=pool_begin_change,--wrap=reclaim_queue
 tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_damage_SOURCES = \

@@ -36,6 +36,13 @@ struct image_file {
 	atomic_bool no_zeroout;
 };
 
+/* A quota is space, too. */
+static int
+last_error(void)
+{
+	return errno == EDQUOT ? -ENOSPC : -errno;
+}
+
 typedef ssize_t (*transfer_fn)(int fd, const struct iovec *iov, int nr_iov, off_t offset);
 
 #define IOV_AT_A_TIME 64
@@ -71,7 +78,7 @@ transfer_all(transfer_fn fn, int fd, const struct iovec *iov, int nr_iov, uint64
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return n ? -errno : -EIO;
+			return n ? last_error() : -EIO;
 
 		offset += (uint64_t)n;
 		done += (size_t)n;
@@ -285,7 +292,7 @@ file_allocate(struct image *img, uint64_t offset, uint64_t len)
 	do
 		r = fallocate(to_file(img)->fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
 	while (r && errno == EINTR);
-	return r && !is_unsupported(errno) ? -errno : 0;
+	return r && !is_unsupported(errno) ? last_error() : 0;
 }
 
 static int

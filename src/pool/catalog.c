@@ -156,7 +156,7 @@ catalog_reserve(const struct pool *p)
 
 	if (c->foreign)
 		return 0;
-	return c->nr_mapped + 2;
+	return max_u64(c->nr_mapped, c->dirty.nr) + 2;
 }
 
 static int
@@ -332,10 +332,9 @@ take_block(struct pool *p, uint64_t *dblock)
 {
 	struct runs *ready = &p->catalog.ready;
 	struct run *last;
-	uint64_t got;
 
 	if (!ready->nr)
-		return p->catalog.no_space_below ? -ENOSPC : meta_reserve_data(p->tm, 0, 1, dblock, &got);
+		return -ENOSPC;
 	last = &ready->v[ready->nr - 1];
 	*dblock = last->start + --last->len;
 	ready->total--;
@@ -394,6 +393,10 @@ catalog_stage(struct pool *p, struct catalog_batch *batch)
 	STAILQ_INIT(batch);
 	c->incomplete = false;
 	if (!c->present || !c->dirty.nr)
+		return 0;
+	/* All or none: a rename or a snapshot may be in several. */
+	c->incomplete = c->dirty.nr > c->ready.total;
+	if (c->incomplete)
 		return 0;
 	while (!r && u64map_next(&c->dirty, &pos, &vblock, &unused)) {
 		r = stage_block(p, vblock, batch);

@@ -214,6 +214,14 @@ commit_once(struct pool *p)
 		catalog_prepare(p);
 		rwlock_wrlock(&p->meta_lock);
 	}
+	/* What changed while no lock was held needs blocks, too. */
+	for (unsigned i = 0; i < 8 && p->catalog.dirty.nr > p->catalog.ready.total && catalog_fits(p); i++) {
+		if (p->catalog.no_space_below)
+			break;
+		rwlock_unlock(&p->meta_lock);
+		catalog_prepare(p);
+		rwlock_wrlock(&p->meta_lock);
+	}
 	if (!commit_is_needed(p)) {
 		rwlock_unlock(&p->meta_lock);
 		return commit_flush_data(p);

@@ -95,8 +95,10 @@ unlink_locked(struct vol *v, bool *queue)
 	if (remember && !v->has_record && !v->opens) {
 		r = reclaim_is_cheap(v, &remember);
 		remember = !remember;
+		if (!r && !remember)
+			return reclaim_whole(v);
 	}
-	if (!r && remember)
+	if (!r && remember && !v->has_record)
 		r = meta_require(p->tm, 1, 0, META_TO_DELETE);
 	if (!r && remember)
 		r = vol_record_changed(v);

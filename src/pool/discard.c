@@ -122,8 +122,9 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 		r = vol_record_changed(v);
 	if (!r && tail != MAP_HOLE)
 		r = dev_insert(dev, vol_block(v, size), tail, 1);
-	if (!r)
-		r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, CUT_AT_ONCE, META_TO_DELETE, &next);
+	if (r)
+		return r;
+	r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, CUT_AT_ONCE, META_TO_DELETE, &next);
 	if (r == -ENOSPC) { /* later, then */
 		next = blocks_of(v, size);
 		r = 0;

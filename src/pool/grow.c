@@ -45,6 +45,24 @@ grow_locked(struct pool *p, uint64_t data, uint64_t meta, bool *grown)
 	return r;
 }
 
+/*
+ * Have what is below provide for the new part of the metadata image, up to *NR blocks, or leave it out: a commit must not
+ * fail for lack of space there.
+ */
+static void
+provide_below(struct pool *p, uint64_t *nr)
+{
+	struct meta_info info;
+
+	rwlock_rdlock(&p->meta_lock);
+	meta_get_info(p->tm, &info);
+	rwlock_unlock(&p->meta_lock);
+	if (*nr > info.nr_meta_blocks &&
+	    image_allocate(p->meta, info.nr_meta_blocks * METADATA_BLOCK_SIZE,
+			   (*nr - info.nr_meta_blocks) * METADATA_BLOCK_SIZE))
+		*nr = info.nr_meta_blocks;
+}
+
 int
 pool_adopt_growth(struct pool *p)
 {
@@ -58,6 +76,7 @@ pool_adopt_growth(struct pool *p)
 		r = image_blocks(p->meta, METADATA_BLOCK_SIZE, METADATA_BLOCKS_MAX, &meta);
 	if (r)
 		return r;
+	provide_below(p, &meta);
 	rwlock_wrlock(&p->meta_lock);
 	r = grow_locked(p, data, meta, &grown);
 	if (grown)

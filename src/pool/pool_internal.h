@@ -372,6 +372,8 @@ int snapshot_keep_dir(struct pool *p, struct voldir *dir, const struct vol *leav
 void reclaim_queue(struct vol *v);
 /* Whether the device can be deleted in one go. meta_lock exclusive. */
 int reclaim_is_cheap(struct vol *v, bool *cheap);
+/* Delete the device, which is not open, in this transaction. meta_lock exclusive. */
+int reclaim_whole(struct vol *v);
 int reclaim_start(struct pool *p);
 void reclaim_stop_thread(struct pool *p);
 

@@ -38,8 +38,8 @@ reclaim_is_cheap(struct vol *v, bool *cheap)
 	return r;
 }
 
-static int
-delete_device(struct vol *v)
+int
+reclaim_whole(struct vol *v)
 {
 	struct pool *p = v->pool;
 	int r;
@@ -57,12 +57,12 @@ delete_device(struct vol *v)
 
 /* One step under one hold of meta_lock; *done: the device is gone, or not to go. */
 static int
-step(struct vol *v, bool *done)
+step(struct vol *v, bool committed, bool *done)
 {
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
 	uint64_t left;
-	bool cheap, whole;
+	bool cheap, whole, recorded;
 	int r;
 
 	*done = v->gone || v->opens;
@@ -74,9 +74,12 @@ step(struct vol *v, bool *done)
 	if (r)
 		return r;
 	/* A device that no record marks as deleted must go whole, or it would be back after a crash. */
-	whole = !v->has_record || p->catalog.foreign;
+	recorded = v->record_changed_in <= p->durable_txn && !p->catalog.incomplete;
+	whole = !v->has_record || p->catalog.foreign || (committed && !recorded);
+	if (!cheap && !whole && !recorded)
+		return -ENOSPC; /* first a commit that has the record */
 	if (cheap || whole) {
-		r = delete_device(v);
+		r = reclaim_whole(v);
 		*done = !r;
 		if (r != -ENOSPC || whole)
 			return r;
@@ -96,7 +99,7 @@ reclaim_device(struct vol *v)
 		r = pool_begin_change(p, 0, 0, META_TO_DELETE);
 		if (r)
 			break;
-		r = step(v, &done);
+		r = step(v, committed, &done);
 		pool_end_change(p);
 		if (!r) {
 			committed = false;

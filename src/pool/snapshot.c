@@ -106,7 +106,8 @@ snapshot_device(struct vol *v, struct voldir *dir, const char *name, struct vol 
 	snap->parent = v->id;
 	snap->size = v->size;
 	snap->mtime_ns = v->mtime_ns;
-	snap->btime_ns = snap->ctime_ns = now_ns();
+	snap->btime_ns = now_ns();
+	snap->ctime_ns = snap->btime_ns;
 	*out = snap;
 	return vol_record_changed(snap);
 }
@@ -117,8 +118,10 @@ snapshot_one(struct vol *v, struct voldir *dir)
 	struct vol *snap;
 	int r = snapshot_device(v, dir, v->name, &snap);
 
-	if (!r)
-		snap->btime_ns = snap->ctime_ns = dir->btime_ns;
+	if (!r) {
+		snap->btime_ns = dir->btime_ns;
+		snap->ctime_ns = dir->btime_ns;
+	}
 	return r;
 }
 

@@ -174,7 +174,7 @@ ledger_sized(struct ledger *l, struct file *f)
 bool
 sizes_allow(const struct sizes *z, uint64_t size)
 {
-	if (size == z->v[0].end)
+	if (z->any || size == z->v[0].end)
 		return true;
 	for (unsigned i = 1; i < z->nr; i++)
 		if (size == z->v[i].end || (size > z->v[i].start && size <= z->v[i].end))
@@ -201,6 +201,7 @@ forget_sizes(struct sizes *z, uint64_t when)
 			first = i;
 	memmove(z->v, z->v + first, (z->nr - first) * sizeof(*z->v));
 	z->nr -= first;
+	z->forgotten += first;
 	z->v[0].start = z->v[0].end;
 }
 
@@ -246,13 +247,17 @@ last_done(const struct file *f)
 static void
 freeze(struct frozen *z, struct file *f)
 {
+	unsigned long forgotten;
+
 	*z = (struct frozen){.file = f, .id = f->id, .nr = f->nr, .first_place = last_done(f)};
 	pthread_mutex_lock(&f->lock);
 	z->least = copy_stamps(f->done, f->nr);
-	z->sizes.nr = f->sizes.nr;
+	z->sizes = f->sizes;
+	forgotten = f->sizes.forgotten;
 	z->sizes.v = copy(f->sizes.v, f->sizes.nr, sizeof(*f->sizes.v));
 	pthread_mutex_unlock(&f->lock);
 	forget_sizes(&z->sizes, UINT64_MAX);
+	z->sizes.forgotten = forgotten;
 }
 
 struct snap *
@@ -279,7 +284,8 @@ ledger_snap(struct ledger *l, const char *name, struct file *only)
 static void
 add_sizes(struct sizes *then, const struct sizes *now)
 {
-	/* An fsync meanwhile may have shortened the list: more than can be is allowed then. */
+	/* An fsync meanwhile may have shortened the list. */
+	then->any = then->forgotten != now->forgotten;
 	then->v = must(realloc(then->v, (then->nr + now->nr) * sizeof(*then->v)));
 	memcpy(then->v + then->nr, now->v, now->nr * sizeof(*then->v));
 	then->nr += now->nr;
@@ -306,6 +312,7 @@ freeze_new(struct frozen *z, struct file *f)
 	freeze(z, f);
 	z->first_place = 0;
 	memset(z->least, 0, f->nr * sizeof(stamp));
+	z->sizes.forgotten = 0;
 	z->sizes.v[0] = (struct size_change){.start = 0, .end = z->sizes.v[0].end};
 	z->sizes.v = must(realloc(z->sizes.v, 2 * sizeof(*z->sizes.v)));
 	z->sizes.v[1] = z->sizes.v[0];

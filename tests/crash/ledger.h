@@ -56,6 +56,8 @@ struct size_change {
 struct sizes {
 	struct size_change *v; /* the first one is the last that is durable */
 	unsigned nr;
+	unsigned long forgotten; /* how many that are durable are no more here */
+	bool any; /* of a snapshot, while which some were forgotten: its size is not known */
 };
 
 struct place {
