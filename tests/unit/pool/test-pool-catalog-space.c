@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Records for which there is no space, in the pool or in the filesystem that the data image lies on, when they are to be
- * committed: what is committed then is whole, and what is refused has not been done.
+ * Records for which there is no space when they are to be committed, in the pool or in the filesystem that the data
+ * image lies on: what is committed then is whole, and what is refused has not been done.
  *
- * What needs a thread in the right place at the right time is done there by functions that the linker puts between
+ * What would need a thread in the right place at the right time is done by functions that the linker puts between
  * the engine's own (--wrap).
  */
 #include <config.h>
@@ -95,7 +95,7 @@ host_discard(struct image *img, uint64_t offset, uint64_t len)
 static struct {
 	struct vol *change_after_prepare; /* gets another mode, once */
 	bool no_reclaimer; /* it has not come to what is queued for it */
-	unsigned cut_power_at; /* the so manieth beginning of a change, each of which is after a commit; 0: never */
+	unsigned cut_power_at; /* this many changes from now, with a commit before each; 0: neither */
 	struct fixture *f;
 } between;
 
@@ -439,7 +439,7 @@ Test(pool_catalog_space, a_record_that_changes_while_blocks_are_prepared_does_no
 
 /* --- removing --- */
 
-/* More than one step of the reclaimer, in a transaction of its own each. */
+/* The reclaimer needs several steps, with a commit, which has no room for the record, before each. */
 Test(pool_catalog_space, a_big_volume_that_was_unlinked_does_not_come_back_with_parts_missing)
 {
 	const uint64_t blocks = 4500;
@@ -460,6 +460,7 @@ Test(pool_catalog_space, a_big_volume_that_was_unlinked_does_not_come_back_with_
 		between.cut_power_at = at;
 		pool_unlink(f.p, pool_top(f.p), "big");
 		between.cut_power_at = 0;
+		pool_sync_wait(f.p, NULL);
 		crash(&f);
 		gone = pool_lookup(f.p, pool_top(f.p), "big", &v) == -ENOENT;
 		if (!gone) {
@@ -469,7 +470,7 @@ Test(pool_catalog_space, a_big_volume_that_was_unlinked_does_not_come_back_with_
 		}
 		close_fixture(&f);
 	}
-	cr_assert(gone);
+	cr_assert(gone); /* there were fewer steps than that */
 }
 
 Test(pool_catalog_space, the_removal_of_a_volume_without_a_record_is_durable_after_a_sync)
