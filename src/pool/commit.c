@@ -193,7 +193,7 @@ commit_flush_data(struct pool *p)
 		mark_lost(p, true);
 		rwlock_unlock(&p->meta_lock);
 	}
-	return r;
+	return -EIO;
 }
 
 static int
@@ -235,7 +235,7 @@ commit_once(struct pool *p)
 	catalog_batch_free(&batch);
 	if (r) {
 		commit_failed(p, data_lost);
-		return r;
+		return -EIO; /* whatever it was: -ENOSPC is for what can still be committed later */
 	}
 	settle(p, txn);
 	return 0;
