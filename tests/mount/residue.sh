@@ -49,5 +49,14 @@ done
 # That this would find something.
 mount_pool "$dir" -o no_discard_passdown,skip_block_zeroing,error_if_no_space
 expect "with skip_block_zeroing: full and empty again" tool fill "$MNT"
-! tool work "$MNT" "$seed" 100 >"$dir/found" 2>&1 && grep -q " at [0-9]*: [1-9]" "$dir/found" &&
-	ok "and old bytes are found" || not_ok "skip_block_zeroing hides nothing"
+
+# By whichever of some loads: what a new block holds depends on when old ones are free again.
+finds_old_bytes() {
+	local try
+	for try in {0..9}; do
+		! tool work "$MNT" $((seed + try)) 100 >"$dir/found" 2>&1 && grep -q " at [0-9]*: [1-9]" "$dir/found" && return
+	done
+	cat "$dir/found"
+	return 1
+}
+expect "and old bytes are found" finds_old_bytes
