@@ -326,7 +326,7 @@ catalog_prepare(struct pool *p)
 	}
 }
 
-/* A data block to write to: one that is ready, or if nothing speaks against it, any. */
+/* A data block to write to, provided for below. */
 static int
 take_block(struct pool *p, uint64_t *dblock)
 {

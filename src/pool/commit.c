@@ -196,6 +196,35 @@ commit_flush_data(struct pool *p)
 	return -EIO;
 }
 
+#define PREPARE_TRIES 8U
+
+/*
+ * Take meta_lock exclusive, with blocks for all records that changed, where there are any to be had: more may change
+ * while no lock is held, and blocks that the last commits freed may be on their way back.
+ */
+static void
+lock_prepared(struct pool *p)
+{
+	const struct catalog *c = &p->catalog;
+	bool waited = false;
+
+	for (unsigned i = 0;; i++) {
+		bool fits;
+
+		catalog_prepare(p);
+		rwlock_wrlock(&p->meta_lock);
+		fits = catalog_fits(p);
+		if (c->dirty.nr <= c->ready.total || i == PREPARE_TRIES ||
+		    (fits ? c->no_space_below : waited))
+			return;
+		rwlock_unlock(&p->meta_lock);
+		if (!fits) {
+			passdown_wait(p);
+			waited = true;
+		}
+	}
+}
+
 static int
 commit_once(struct pool *p)
 {
@@ -205,23 +234,7 @@ commit_once(struct pool *p)
 	int r;
 
 	STAILQ_INIT(&batch);
-	catalog_prepare(p);
-	rwlock_wrlock(&p->meta_lock);
-	if (!catalog_fits(p)) {
-		/* Blocks that the last commits freed may be on their way back. */
-		rwlock_unlock(&p->meta_lock);
-		passdown_wait(p);
-		catalog_prepare(p);
-		rwlock_wrlock(&p->meta_lock);
-	}
-	/* What changed while no lock was held needs blocks, too. */
-	for (unsigned i = 0; i < 8 && p->catalog.dirty.nr > p->catalog.ready.total && catalog_fits(p); i++) {
-		if (p->catalog.no_space_below)
-			break;
-		rwlock_unlock(&p->meta_lock);
-		catalog_prepare(p);
-		rwlock_wrlock(&p->meta_lock);
-	}
+	lock_prepared(p);
 	if (!commit_is_needed(p)) {
 		rwlock_unlock(&p->meta_lock);
 		return commit_flush_data(p);
