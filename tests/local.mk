@@ -15,6 +15,7 @@ UNIT_TESTS = \
 	tests/unit/pdata/test-btree-damage \
 	tests/unit/pdata/test-check \
 	tests/unit/pdata/test-space-map \
+	tests/unit/pdata/test-thin-exact \
 	tests/unit/pdata/test-thin-meta \
 	tests/unit/pdata/test-thin-meta-hostile \
 	tests/unit/pdata/test-thin-meta-images \
@@ -26,6 +27,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-modes \
 	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
+	tests/unit/pool/test-pool-sharing \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
 	tests/unit/util/test-lock-order \
@@ -124,6 +126,7 @@ tests_unit_pdata_test_btree_damage_SOURCES = \
 	tests/unit/pdata/fake_txn.h \
 	tests/unit/pdata/test-btree-damage.c
 tests_unit_pdata_test_check_SOURCES = tests/unit/pdata/test-check.c $(AUDIT_FILES)
+tests_unit_pdata_test_thin_exact_SOURCES = tests/unit/pdata/test-thin-exact.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_SOURCES = tests/unit/pdata/test-thin-meta.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-meta-hostile.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_images_SOURCES = tests/unit/pdata/test-thin-meta-images.c $(AUDIT_FILES)
@@ -135,6 +138,7 @@ tests_unit_pool_test_pool_catalog_space_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=catalog_prepare,--wrap=pool_begin_change,--wrap=reclaim_queue
 tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_sharing_SOURCES = tests/unit/pool/test-pool-sharing.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_damage_SOURCES = \
 	tests/unit/kept_image.c \
 	tests/unit/kept_image.h \

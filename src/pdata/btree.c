@@ -188,7 +188,7 @@ drop_unless_last(const struct btree *t, uint64_t nr, bool *last)
 	}
 
 	*last = count == 1;
-	return *last ? 0 : txn_dec(t->txn, nr);
+	return *last ? 0 : txn_leave(t->txn, nr);
 }
 
 /* Drop all that S points to, then S itself, which is let go. */

@@ -38,6 +38,7 @@ libpdata_a_SOURCES = \
 	src/pdata/superblock.c \
 	src/pdata/superblock.h \
 	src/pdata/thin_dev.c \
+	src/pdata/thin_exact.c \
 	src/pdata/thin_map.c \
 	src/pdata/thin_meta.c \
 	src/pdata/thin_meta.h \

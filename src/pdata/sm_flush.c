@@ -203,11 +203,15 @@ sm_freeze(struct space_map *sm)
 	assert(!sm->freed_frozen.nr);
 	sm->freed_frozen = sm->freed_open;
 	memset(&sm->freed_open, 0, sizeof(sm->freed_open));
+	sm_drops_clear(&sm->dropped_frozen);
+	sm->dropped_frozen = sm->dropped_open;
+	memset(&sm->dropped_open, 0, sizeof(sm->dropped_open));
 }
 
 int
 sm_durable(struct space_map *sm, struct runs *freed)
 {
+	sm_drops_clear(&sm->dropped_frozen);
 	if (freed)
 		return runs_move(freed, &sm->freed_frozen);
 	for (size_t i = 0; i < sm->freed_frozen.nr; i++)

@@ -45,6 +45,8 @@ sm_close(struct space_map *sm)
 	u64map_clear(&sm->changed_counts);
 	runs_clear(&sm->freed_open);
 	runs_clear(&sm->freed_frozen);
+	sm_drops_clear(&sm->dropped_open);
+	sm_drops_clear(&sm->dropped_frozen);
 	mutex_destroy(&sm->load_lock);
 	if (sm->txn->sm == sm)
 		sm->txn->sm = NULL;

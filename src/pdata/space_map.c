@@ -217,6 +217,48 @@ sm_inc(struct space_map *sm, uint64_t block)
 	return r;
 }
 
+/* --- users that have gone --- */
+
+/* So that the deletion of a large device does not take memory without end; 2 MiB of the table. */
+#define DROPS_MAX 65536U
+
+void
+sm_drops_clear(struct sm_drops *d)
+{
+	u64map_clear(&d->blocks);
+	d->any = false;
+}
+
+void
+sm_dropped_any(struct space_map *sm)
+{
+	sm_drops_clear(&sm->dropped_open);
+	sm->dropped_open.any = true;
+}
+
+static void
+note_dropped(struct space_map *sm, uint64_t block)
+{
+	struct sm_drops *d = &sm->dropped_open;
+
+	if (!d->any && (d->blocks.nr >= DROPS_MAX || u64map_set(&d->blocks, block, 0)))
+		sm_dropped_any(sm);
+}
+
+static bool
+drops_has(const struct sm_drops *d, uint64_t block)
+{
+	uint64_t value;
+
+	return d->any || u64map_get(&d->blocks, block, &value);
+}
+
+bool
+sm_was_dropped(const struct space_map *sm, uint64_t block)
+{
+	return drops_has(&sm->dropped_open, block) || drops_has(&sm->dropped_frozen, block);
+}
+
 int
 sm_dec(struct space_map *sm, uint64_t block)
 {
@@ -244,6 +286,8 @@ sm_dec(struct space_map *sm, uint64_t block)
 		sm->nr_allocated--;
 		sm->nr_held++;
 		c->nr_free++;
+	} else if (!r && sm->kind == SM_DATA) {
+		note_dropped(sm, block);
 	}
 	return r;
 }

@@ -87,6 +87,15 @@ int sm_count(struct space_map *sm, uint64_t block, uint32_t *count);
 int sm_inc(struct space_map *sm, uint64_t block);
 int sm_dec(struct space_map *sm, uint64_t block);
 
+/*
+ * Whether BLOCK has lost a user other than the last one in a transaction that is not durable: then the last commit has
+ * more users of it than its count tells. Says so of a few blocks more, never of fewer. Of the metadata map, it is only
+ * known whether there is any such block, by sm_dropped_any().
+ */
+bool sm_was_dropped(const struct space_map *sm, uint64_t block);
+/* Say so of all blocks, until the open transaction is durable. */
+void sm_dropped_any(struct space_map *sm);
+
 /* Hand out one block with count 1. */
 int sm_alloc(struct space_map *sm, uint64_t *block);
 

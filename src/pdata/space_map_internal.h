@@ -11,6 +11,12 @@
 #include "util/lock.h"
 #include "util/u64map.h"
 
+/* Blocks that have lost a user but not the last one, in a transaction. */
+struct sm_drops {
+	struct u64map blocks;
+	bool any; /* too many to know them: it may be any block */
+};
+
 struct space_map {
 	struct txn *txn;
 	enum space_map_kind kind;
@@ -27,6 +33,8 @@ struct space_map {
 	struct u64map changed_counts; /* counts >= 3 since the last flush; 0: no longer >= 3 */
 	struct runs freed_open;
 	struct runs freed_frozen;
+	struct sm_drops dropped_open;
+	struct sm_drops dropped_frozen;
 	struct mutex load_lock; /* loading a chunk under the shared metadata lock; reads blocks */
 };
 
@@ -40,5 +48,6 @@ uint32_t sm_entries_in(const struct space_map *sm, uint64_t chunk);
 /* The chunk, loaded. */
 int sm_get_chunk(struct space_map *sm, uint64_t index, struct sm_chunk **out);
 void sm_mark_dirty(struct space_map *sm, struct sm_chunk *c);
+void sm_drops_clear(struct sm_drops *d);
 
 #endif

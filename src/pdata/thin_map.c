@@ -50,7 +50,8 @@ add_run(struct run_builder *b, uint64_t dblock, uint64_t len, bool shared)
 	} else {
 		if (b->nr == b->max)
 			return 1;
-		b->runs[b->nr++] = (struct map_run){b->next, dblock, len, shared};
+		b->runs[b->nr++] = (struct map_run){
+			.vblock = b->next, .dblock = dblock, .len = len, .shared = shared};
 	}
 	b->next += len;
 	return 0;

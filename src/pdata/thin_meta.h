@@ -58,7 +58,8 @@ struct map_run {
 	uint64_t vblock;
 	uint64_t dblock; /* MAP_HOLE: not mapped */
 	uint64_t len; /* blocks, > 0 */
-	bool shared; /* by the rule of time, S 5.3 */
+	bool shared; /* by the rule of time, S 5.3, unless dev_sort_out_shared() found it is not */
+	bool aged; /* which it did: the mapping looks shared to others */
 };
 
 #define MAP_HOLE UINT64_MAX
@@ -128,6 +129,17 @@ uint64_t dev_changed_in(const struct thin_dev *d);
  */
 int dev_map(struct thin_dev *d, uint64_t vblock, uint64_t len, struct map_run *runs, unsigned max,
 	    unsigned *nr);
+/*
+ * Cut the *NR runs that dev_map() gave into such that are shared and such that the device has for itself, now and in
+ * the last commit; at most MAX, then the last ones are dropped. O(depth) for each block that no other entry points
+ * to. shared.
+ */
+int dev_sort_out_shared(struct thin_dev *d, struct map_run *runs, unsigned max, unsigned *nr);
+/*
+ * Let the NR blocks from VBLOCK on, which are at DBLOCK, no longer look shared, those that are not: so that the next
+ * write to them changes nothing. Needs room as an insertion.
+ */
+int dev_renew(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr);
 /* First mapped vblock >= FROM, with the length of the run of mapped blocks there (at most MAX_LEN); -ENODATA: none. shared. */
 int dev_next_mapped(struct thin_dev *d, uint64_t from, uint64_t max_len, uint64_t *vblock,
 		    uint64_t *len);

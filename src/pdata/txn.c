@@ -84,6 +84,13 @@ txn_dec(struct txn *t, uint64_t nr)
 }
 
 int
+txn_leave(struct txn *t, uint64_t nr)
+{
+	sm_dropped_any(t->sm);
+	return txn_dec(t, nr);
+}
+
+int
 txn_count(struct txn *t, uint64_t nr, uint32_t *count)
 {
 	return sm_count(t->sm, nr, count);

@@ -44,6 +44,11 @@ int txn_shadow(struct txn *t, uint64_t nr, enum block_type type, struct block **
 /* References of a block: add one, drop one (freeing it at 0, after which nothing may be read from it), count. */
 int txn_inc(struct txn *t, uint64_t nr);
 int txn_dec(struct txn *t, uint64_t nr);
+/*
+ * Drop a reference of a block that others keep, and with it one of all that is below: the only way in which a block
+ * loses a user without its own count, or that of a block above it that was copied, telling (sm_was_dropped()).
+ */
+int txn_leave(struct txn *t, uint64_t nr);
 int txn_count(struct txn *t, uint64_t nr, uint32_t *count);
 
 #endif

@@ -19,7 +19,7 @@
 
 #define MAX_RUNS 32U
 
-/* Of one run: bounds how long the lock is held for inserting it, and what a failure undoes. */
+/* Of one run: bounds how long the lock is held for looking at it and inserting it, and what a failure undoes. */
 #define MAX_NEW_BLOCKS 256U
 #define MAX_NEW_BYTES (16ULL << 20)
 
@@ -293,6 +293,23 @@ replace_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64
 	return r;
 }
 
+/*
+ * What was shared and is not any more has been written in place: let the next write find it so at once. Only that
+ * would be lost when there is no room for it.
+ */
+static void
+renew_run(struct vol *v, const struct map_run *run)
+{
+	struct pool *p = v->pool;
+	struct thin_dev *dev;
+
+	rwlock_wrlock(&p->meta_lock);
+	if (!pool_check_writable(p) &&
+	    !meta_require(p->tm, 1 + (unsigned)(run->len / 64), 0, META_TO_ADD) && !vol_dev(v, &dev))
+		dev_renew(dev, run->vblock, run->dblock, run->len);
+	pool_end_change(p);
+}
+
 static int
 write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t begin,
 	  uint64_t end, unsigned flags)
@@ -311,6 +328,8 @@ write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t
 	vol_will_overwrite(v);
 	r = buf ? image_write(pool_data(p), buf, end - begin, place)
 		: image_zero(pool_data(p), place, end - begin);
+	if (!r && run->aged)
+		renew_run(v, run);
 	if (!r && !(flags & PROVISION_KEEP_SIZE))
 		r = vol_extend(v, end);
 	return r;
@@ -394,12 +413,15 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 	while (at < end && !r) {
 		struct map_run runs[MAX_RUNS];
 		uint64_t first = vol_block(v, at);
+		uint64_t nr_blocks = min_u64(vol_block(v, end - 1) - first + 1, MAX_NEW_BLOCKS);
 		unsigned nr;
 
 		r = vol_lock_shared(v);
 		if (r)
 			break;
-		r = dev_map(v->dev, first, vol_block(v, end - 1) - first + 1, runs, MAX_RUNS, &nr);
+		r = dev_map(v->dev, first, nr_blocks, runs, MAX_RUNS, &nr);
+		if (!r)
+			r = dev_sort_out_shared(v->dev, runs, MAX_RUNS, &nr);
 		rwlock_unlock(&v->pool->meta_lock);
 		for (unsigned i = 0; i < nr && !r; i++) {
 			uint64_t run_end = min_u64(end, (runs[i].vblock + runs[i].len) * size);

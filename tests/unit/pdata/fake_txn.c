@@ -305,6 +305,12 @@ txn_dec(struct txn *t, uint64_t nr)
 }
 
 int
+txn_leave(struct txn *t, uint64_t nr)
+{
+	return txn_dec(t, nr);
+}
+
+int
 txn_count(struct txn *t, uint64_t nr, uint32_t *count)
 {
 	struct cache_entry *e;
