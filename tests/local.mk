@@ -27,7 +27,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-modes \
 	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
-	tests/unit/pool/test-pool-sharing \
+	tests/unit/pool/test-pool-blocks \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
 	tests/unit/util/test-lock-order \
@@ -138,7 +138,7 @@ tests_unit_pool_test_pool_catalog_space_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=catalog_prepare,--wrap=pool_begin_change,--wrap=reclaim_queue
 tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
-tests_unit_pool_test_pool_sharing_SOURCES = tests/unit/pool/test-pool-sharing.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_blocks_SOURCES = tests/unit/pool/test-pool-blocks.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_damage_SOURCES = \
 	tests/unit/kept_image.c \
 	tests/unit/kept_image.h \

@@ -161,7 +161,7 @@ write_out(struct pool *p, struct catalog_batch *batch, bool *data_lost)
 static void
 settle(struct pool *p, uint64_t txn)
 {
-	bool pass_down = !p->options.no_discard_passdown && !p->options.ignore_discard;
+	bool pass_down = passdown_wanted(p);
 	struct runs freed = {0};
 
 	rwlock_wrlock(&p->meta_lock);

@@ -17,6 +17,7 @@ libpool_a_SOURCES = \
 	src/pool/names.c \
 	src/pool/passdown.c \
 	src/pool/passdown.h \
+	src/pool/placement.c \
 	src/pool/pool.c \
 	src/pool/pool.h \
 	src/pool/pool_internal.h \

@@ -89,6 +89,12 @@ passdown_stop(struct pool *p)
 	q->runs = false;
 }
 
+bool
+passdown_wanted(const struct pool *p)
+{
+	return !p->options.no_discard_passdown && !p->options.ignore_discard;
+}
+
 void
 passdown_queue(struct pool *p, struct runs *freed)
 {

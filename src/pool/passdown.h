@@ -10,6 +10,8 @@
 #ifndef THINFS_POOL_PASSDOWN_H
 #define THINFS_POOL_PASSDOWN_H
 
+#include <stdbool.h>
+
 #include "util/runs.h"
 
 struct pool;
@@ -19,7 +21,9 @@ int passdown_start(struct pool *p);
 /* Do what is left, and end the thread. */
 void passdown_stop(struct pool *p);
 
-/* Takes what is in FREED, reserved data blocks of a durable transaction. No lock held. */
+/* Whether the pool does so. */
+bool passdown_wanted(const struct pool *p);
+/* Takes what is in FREED, reserved data blocks that nothing points to, of a durable transaction or of none. No lock held. */
 void passdown_queue(struct pool *p, struct runs *freed);
 /* Wait until all that was queued can be handed out again. No lock held. */
 void passdown_wait(struct pool *p);

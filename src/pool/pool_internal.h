@@ -53,7 +53,7 @@ struct vol {
 	struct thin_dev *dev; /* opened when first needed */
 	bool lost; /* an abort took changes away that nobody was told of yet */
 	atomic_bool overwritten; /* in place, since the pool was opened; set before it is */
-	uint64_t goal; /* where the next new data block should be */
+	uint64_t goal, goal_end; /* where the next new data blocks should be: placement.c */
 
 	_Atomic uint64_t size; /* changes under meta_lock */
 	_Atomic int64_t mtime_ns, ctime_ns;
@@ -151,6 +151,7 @@ struct pool {
 	struct voldir_name_tree dirs; /* meta_lock */
 	struct voldir_serial_tree dirs_by_serial; /* meta_lock */
 	uint64_t next_serial; /* meta_lock */
+	uint64_t next_window; /* of data blocks, for a volume to be placed in; meta_lock */
 	uint32_t next_id; /* meta_lock */
 	uint64_t nr_open; /* meta_lock */
 	uint64_t names_changed_in; /* transaction; meta_lock */
@@ -317,6 +318,13 @@ vol_will_overwrite(struct vol *v)
  * the end changes too.
  */
 void vol_lock_change(struct vol *v, struct range_hold *hold, uint64_t begin, uint64_t end);
+
+/* --- placement.c; meta_lock exclusive --- */
+
+/* Where the volume's next new blocks should be. NR_DATA_BLOCKS: of the image. */
+uint64_t vol_goal(struct vol *v, uint64_t nr_data_blocks);
+/* It has been given the NR blocks from DBLOCK on. */
+void vol_placed(struct vol *v, uint64_t dblock, uint64_t nr, uint64_t nr_data_blocks);
 
 /* --- provision.c --- */
 

@@ -47,10 +47,10 @@ try_reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 	meta_get_info(p->tm, &info);
 	kept = catalog_reserve(p);
 	if (info.free_data_blocks > kept)
-		r = meta_reserve_data(p->tm, v->goal, min_u64(want, info.free_data_blocks - kept),
-				      dblock, got);
+		r = meta_reserve_data(p->tm, vol_goal(v, info.nr_data_blocks),
+				      min_u64(want, info.free_data_blocks - kept), dblock, got);
 	if (!r)
-		v->goal = *dblock + *got;
+		vol_placed(v, *dblock, *got, info.nr_data_blocks);
 	rwlock_unlock(&p->meta_lock);
 	return r;
 }
@@ -92,6 +92,21 @@ vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr)
 	rwlock_wrlock(&p->meta_lock);
 	meta_unreserve_data(p->tm, dblock, nr);
 	rwlock_unlock(&p->meta_lock);
+}
+
+/*
+ * They were to be filled, and that failed. Where the data image has no space below, what could be written takes some that
+ * is missing elsewhere, for the catalog above all: so that goes back, too.
+ */
+static void
+give_back(struct vol *v, uint64_t dblock, uint64_t nr, int error)
+{
+	struct runs runs = {0};
+
+	if (error == -ENOSPC && passdown_wanted(v->pool) && !runs_add(&runs, dblock, nr))
+		passdown_queue(v->pool, &runs);
+	else
+		vol_unreserve(v, dblock, nr);
 }
 
 /* --- filling them --- */
@@ -260,7 +275,7 @@ provision_run(struct vol *v, struct fill *f, unsigned flags)
 	if (!r)
 		r = insert(v, f, flags);
 	if (r)
-		vol_unreserve(v, f->dblock, f->len);
+		give_back(v, f->dblock, f->len, r);
 	return r;
 }
 
@@ -360,7 +375,7 @@ vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock)
 	f.end = (f.vblock + 1) * block;
 	r = fill_blocks(v, &f);
 	if (r)
-		vol_unreserve(v, f.dblock, 1);
+		give_back(v, f.dblock, 1, r);
 	else
 		*dblock = f.dblock;
 	return r;

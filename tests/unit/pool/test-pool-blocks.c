@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
+ * Which data blocks a volume gets, and when it gets new ones.
+ *
  * What is no longer shared is overwritten in place: n who share cost n - 1 copies. Shown in a pool that is full, where
  * no copy can be made; and that nobody sees another's bytes in a crash before the one who shared it is durably gone.
+ *
+ * Volumes that are written at the same time have their blocks together.
  */
 #include <config.h>
 
@@ -19,7 +23,7 @@
 
 #define BLOCK 65536ULL
 #define NR 20U /* blocks of a volume */
-#define DATA_BLOCKS 200U
+#define FEW 200U /* data blocks */
 
 static const struct pool_caller caller = {.mode = 0600};
 
@@ -44,16 +48,16 @@ open_pool(struct test *t)
 }
 
 static void
-begin(struct test *t)
+begin(struct test *t, uint64_t nr_data_blocks)
 {
 	struct image *data, *meta;
 
 	msg_set_sink(ignore);
-	cr_assert_eq(image_open_memory("data", DATA_BLOCKS * BLOCK, &data), 0);
+	cr_assert_eq(image_open_memory("data", nr_data_blocks * BLOCK, &data), 0);
 	cr_assert_eq(image_open_memory("meta", 1024 * METADATA_BLOCK_SIZE, &meta), 0);
 	kept_image_init(&t->data, data);
 	kept_image_init(&t->meta, meta);
-	cr_assert_eq(meta_format(&t->meta.image, 128, DATA_BLOCKS), 0);
+	cr_assert_eq(meta_format(&t->meta.image, 128, nr_data_blocks), 0);
 	open_pool(t);
 }
 
@@ -172,13 +176,13 @@ expect_own(struct test *t, uint32_t id, unsigned nr)
 	meta_close(m);
 }
 
-Test(pool_sharing, the_last_who_shares_copies_nothing)
+Test(pool_blocks, the_last_who_shares_copies_nothing)
 {
 	struct test t;
 	uint64_t before;
 	uint32_t id;
 
-	begin(&t);
+	begin(&t, FEW);
 	create(&t, "a");
 	cr_assert_eq(write_blocks(&t, "a", 'a', 0, NR), 0);
 	clone(&t, "a", "b");
@@ -207,11 +211,11 @@ Test(pool_sharing, the_last_who_shares_copies_nothing)
 	end(&t);
 }
 
-Test(pool_sharing, a_snapshot_that_is_gone_costs_no_copies)
+Test(pool_blocks, a_snapshot_that_is_gone_costs_no_copies)
 {
 	struct test t;
 
-	begin(&t);
+	begin(&t, FEW);
 	create(&t, "a");
 	cr_assert_eq(write_blocks(&t, "a", 'a', 0, NR), 0);
 	cr_assert_eq(pool_snapshot(t.p, "monday", &caller), 0);
@@ -225,7 +229,7 @@ Test(pool_sharing, a_snapshot_that_is_gone_costs_no_copies)
 	end(&t);
 }
 
-Test(pool_sharing, a_snapshot_that_may_come_back_is_left_alone)
+Test(pool_blocks, a_snapshot_that_may_come_back_is_left_alone)
 {
 	char *data, *meta;
 	uint64_t data_bytes, meta_bytes;
@@ -234,7 +238,7 @@ Test(pool_sharing, a_snapshot_that_may_come_back_is_left_alone)
 	struct vol *v;
 	char byte;
 
-	begin(&t);
+	begin(&t, FEW);
 	create(&t, "a");
 	cr_assert_eq(write_blocks(&t, "a", 'a', 0, NR), 0);
 	cr_assert_eq(pool_snapshot(t.p, "monday", &caller), 0);
@@ -258,5 +262,46 @@ Test(pool_sharing, a_snapshot_that_may_come_back_is_left_alone)
 	voldir_put(dir);
 	free(data);
 	free(meta);
+	end(&t);
+}
+
+/* In how many stretches the first NR blocks of a device lie. */
+static unsigned
+nr_stretches(struct test *t, uint32_t id, unsigned nr)
+{
+	struct map_run runs[64];
+	struct thin_meta *m;
+	struct thin_dev *d;
+	unsigned nr_runs;
+
+	cr_assert_eq(meta_open(&t->meta.image, 1 << 20, true, &m), 0);
+	cr_assert_eq(dev_open(m, id, &d), 0);
+	cr_assert_eq(dev_map(d, 0, nr, runs, 64, &nr_runs), 0);
+	dev_close(d);
+	meta_close(m);
+	return nr_runs;
+}
+
+Test(pool_blocks, volumes_written_at_once_do_not_alternate)
+{
+	static const char *const names[] = {"a", "b", "c"};
+	uint32_t ids[3];
+	struct test t;
+
+	begin(&t, 100000);
+	for (unsigned k = 0; k < 3; k++) {
+		create(&t, names[k]);
+		ids[k] = id_of(&t, names[k]);
+	}
+	for (unsigned i = 0; i < 900; i++)
+		for (unsigned k = 0; k < 3; k++)
+			cr_assert_eq(write_blocks(&t, names[k], names[k][0], i, 1), 0);
+	for (unsigned k = 0; k < 3; k++)
+		expect_blocks(&t, names[k], names[k][0], 0, 900);
+	cr_assert_eq(pool_close(t.p), 0);
+	/* 900 blocks of 64 KiB are three and a half windows of 16 MiB. */
+	for (unsigned k = 0; k < 3; k++)
+		cr_assert_leq(nr_stretches(&t, ids[k], 900), 5, "%u", nr_stretches(&t, ids[k], 900));
+	open_pool(&t);
 	end(&t);
 }
