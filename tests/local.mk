@@ -167,18 +167,26 @@ CRASH_FILES = \
 	tests/crash/states.h \
 	tests/crash/workload.c \
 	tests/crash/workload.h \
+	tests/crash/workload_data.c \
+	tests/crash/workload_names.c \
+	tests/crash/workload_ops.h \
 	$(AUDIT_FILES)
 
-# The linker puts functions of mutant.c in the place of two of ours, to be wrong when they are told to.
+# The linker puts functions of workload.c and mutant.c in the place of some of ours: to come between the steps of an
+# operation, and to be wrong when they are told to.
+WRAP_BETWEEN = $(AM_LDFLAGS) -Wl,--wrap=pool_end_change
+WRAP_MUTANTS = -Wl,--wrap=sm_dec,--wrap=meta_confirm,--wrap=dev_share,--wrap=snapshot_take_one \
+	-Wl,--wrap=pool_revert,--wrap=passdown_queue,--wrap=reclaim_queue
 tests_crash_explore_t_SOURCES = \
 	tests/crash/explore.c \
 	tests/crash/mutant.c \
 	tests/crash/mutant.h \
 	$(CRASH_FILES)
 tests_crash_explore_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
-tests_crash_explore_t_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sm_dec,--wrap=meta_confirm
+tests_crash_explore_t_LDFLAGS = $(WRAP_BETWEEN) $(WRAP_MUTANTS)
 tests_crash_sweep_t_SOURCES = tests/crash/sweep.c $(CRASH_FILES)
 tests_crash_sweep_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
+tests_crash_sweep_t_LDFLAGS = $(WRAP_BETWEEN)
 tests_crash_load_SOURCES = \
 	tests/crash/ledger.c \
 	tests/crash/ledger.h \
@@ -192,8 +200,7 @@ tests_crash_thinfs_mutant_SOURCES = $(thinfs_SOURCES) \
 	tests/crash/mutant.h \
 	tests/crash/mutant_daemon.c
 tests_crash_thinfs_mutant_LDADD = $(thinfs_LDADD)
-tests_crash_thinfs_mutant_LDFLAGS = $(AM_LDFLAGS) \
-	-Wl,--wrap=sm_dec,--wrap=meta_confirm,--wrap=pool_sync,--wrap=range_lock
+tests_crash_thinfs_mutant_LDFLAGS = $(AM_LDFLAGS) $(WRAP_MUTANTS) -Wl,--wrap=pool_sync,--wrap=range_lock
 
 # Sources of src/cmd that read what others wrote; target_json.c stands in for src/cmd/target.c.
 FUZZ_FILES = \

@@ -79,10 +79,10 @@ share_step(const struct copy *c, uint64_t nr, uint64_t end, uint64_t *done)
 	struct thin_dev *from, *to;
 	int r;
 
-	*done = min_u64(nr, SHARE_AT_ONCE);
+	*done = min_u64(nr, pool_step(p, SHARE_AT_ONCE));
 	r = pool_begin_change(p, share_paths(*done), 1, META_TO_ADD);
 	if (r == -ENOSPC) {
-		*done = min_u64(nr, SHARE_AT_LEAST);
+		*done = min_u64(nr, pool_step(p, SHARE_AT_LEAST));
 		r = pool_begin_change(p, share_paths(*done), 1, META_TO_ADD);
 	}
 	if (r)

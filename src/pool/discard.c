@@ -52,7 +52,7 @@ unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 	if (!r)
 		r = keep_size(v);
 	if (!r)
-		r = dev_unmap(dev, begin, end, UNMAP_AT_ONCE, META_TO_UNMAP, next);
+		r = dev_unmap(dev, begin, end, pool_step(v->pool, UNMAP_AT_ONCE), META_TO_UNMAP, next);
 	pool_end_change(v->pool);
 	return r;
 }
@@ -124,7 +124,8 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 		r = dev_insert(dev, vol_block(v, size), tail, 1);
 	if (r)
 		return r;
-	r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, CUT_AT_ONCE, META_TO_DELETE, &next);
+	r = dev_unmap(dev, blocks_of(v, size), LAST_BLOCK, pool_step(v->pool, CUT_AT_ONCE), META_TO_DELETE,
+		      &next);
 	if (r == -ENOSPC) { /* later, then */
 		next = blocks_of(v, size);
 		r = 0;

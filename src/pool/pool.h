@@ -46,6 +46,7 @@ struct pool_options {
 	unsigned no_space_timeout_s; /* 0: forever */
 	unsigned commit_interval_ms; /* of the timer; 0: no timer, only pool_sync() commits */
 	uint64_t metadata_cache_bytes;
+	unsigned max_step; /* mappings that one step of a long change may take; 0: as many as is good. For tests */
 	bool threads_later; /* the caller starts the pool's own threads, by pool_start() */
 };
 

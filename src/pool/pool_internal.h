@@ -213,6 +213,15 @@ bool pool_has_metadata_space(struct pool *p);
 /* Out of space is over when some is free again: S 12. meta_lock exclusive. */
 void pool_update_mode(struct pool *p);
 
+/* Of NR mappings, as many as one step of a change may take. */
+static inline unsigned
+pool_step(const struct pool *p, unsigned nr)
+{
+	unsigned max = p->options.max_step;
+
+	return max && max < nr ? max : nr;
+}
+
 /* --- format.c --- */
 
 /* -EINVAL, with a message, when both are the same file. */

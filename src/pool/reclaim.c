@@ -30,7 +30,7 @@ reclaim_is_cheap(struct vol *v, bool *cheap)
 	if (r)
 		return r;
 	dev_get_info(v->dev, &info);
-	*cheap = info.mapped_blocks <= RECLAIM_AT_ONCE;
+	*cheap = info.mapped_blocks <= pool_step(v->pool, RECLAIM_AT_ONCE);
 	if (*cheap)
 		return 0;
 	r = dev_root_is_shared(v->dev, &shared);
@@ -85,7 +85,7 @@ step(struct vol *v, bool committed, bool *done)
 			return r;
 		r = vol_dev(v, &dev);
 	}
-	return r ? r : dev_shed(dev, RECLAIM_AT_ONCE, &left);
+	return r ? r : dev_shed(dev, pool_step(p, RECLAIM_AT_ONCE), &left);
 }
 
 static int

@@ -78,7 +78,8 @@ static int
 front_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	struct front_image *f = to_front(img);
-	int r = is_dead(f->disks) ? -EIO : image_writev(below(img), iov, nr_iov, offset);
+	int r = is_dead(f->disks) || offset >= f->disks->shown[f->nr]
+			? -EIO : image_writev(below(img), iov, nr_iov, offset);
 
 	if (f->nr == META_DISK) {
 		f->disks->superblock_last = offset == 0;
@@ -138,15 +139,12 @@ front_is_hole(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
-front_resize(struct image *img, uint64_t size)
-{
-	return image_resize(below(img), size);
-}
-
-static int
 front_get_size(struct image *img, uint64_t *size)
 {
-	return image_get_size(below(img), size);
+	struct front_image *f = to_front(img);
+
+	*size = f->disks->shown[f->nr];
+	return 0;
 }
 
 static void
@@ -162,7 +160,6 @@ static const struct image_ops front_ops = {
 	.punch = front_punch,
 	.discard = front_discard,
 	.is_hole = front_is_hole,
-	.resize = front_resize,
 	.get_size = front_get_size,
 	.close = front_close,
 };
@@ -180,7 +177,7 @@ disks_settle(struct disks *d)
 
 void
 disks_open(struct disks *d, const uint8_t *const bytes[NR_DISKS], const uint64_t size[NR_DISKS],
-	   enum flush_mutant mutant)
+	   const uint64_t shown[NR_DISKS], enum flush_mutant mutant)
 {
 	static const char *const names[] = {[DATA_DISK] = "data", [META_DISK] = "metadata"};
 
@@ -189,6 +186,7 @@ disks_open(struct disks *d, const uint8_t *const bytes[NR_DISKS], const uint64_t
 		struct front_image *f = &d->front[i];
 
 		d->size[i] = size[i];
+		d->began[i] = d->shown[i] = shown[i];
 		if (image_open_memory(names[i], size[i], &d->memory[i]) ||
 		    image_write(d->memory[i], bytes[i], size[i], 0) ||
 		    image_fault_wrap(d->memory[i], &d->fault[i]))
@@ -208,6 +206,17 @@ disks_close(struct disks *d)
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		image_close(d->fault[i]);
 	memset(d, 0, sizeof(*d));
+}
+
+void
+disks_enlarge(struct disks *d, enum disk_nr nr, uint64_t shown)
+{
+	if (shown > d->size[nr])
+		shown = d->size[nr];
+	if (shown <= d->shown[nr])
+		return;
+	d->shown[nr] = shown;
+	log_add(d, nr, IMAGE_OP_RESIZE)->offset = shown;
 }
 
 uint8_t *

@@ -28,7 +28,7 @@ struct disk_event {
 	enum disk_nr disk;
 	enum image_op op;
 	bool failed; /* a flush: what was written before it may be lost whatever comes */
-	uint64_t offset, len; /* of a write: whole sectors */
+	uint64_t offset, len; /* of a write: whole sectors; of a resize: the size, and 0 */
 	uint8_t *data; /* of a write: the sectors as they were after it */
 };
 
@@ -49,7 +49,8 @@ struct disks {
 	struct front_image front[NR_DISKS];
 	struct image *fault[NR_DISKS];
 	struct image *memory[NR_DISKS]; /* owned by fault */
-	uint64_t size[NR_DISKS];
+	uint64_t size[NR_DISKS]; /* of the memory: as large as the images may become */
+	uint64_t began[NR_DISKS], shown[NR_DISKS]; /* the images' sizes: at first, and now */
 	struct disk_event *log;
 	size_t nr_log, cap_log;
 	enum flush_mutant mutant;
@@ -60,12 +61,14 @@ struct disks {
 	bool superblock_last; /* the last write of metadata was of block 0 */
 };
 
-/* Images that hold BYTES. */
-void disks_open(struct disks *d, const uint8_t *const bytes[NR_DISKS],
-		const uint64_t size[NR_DISKS], enum flush_mutant mutant);
+/* Images that hold the first SHOWN of SIZE bytes; what is behind comes into them when they become larger. */
+void disks_open(struct disks *d, const uint8_t *const bytes[NR_DISKS], const uint64_t size[NR_DISKS],
+		const uint64_t shown[NR_DISKS], enum flush_mutant mutant);
 void disks_close(struct disks *d);
 /* The end of a call of the pool: a mutant's owed flush comes now at the latest. */
 void disks_settle(struct disks *d);
+/* Somebody makes an image larger, up to the whole size. */
+void disks_enlarge(struct disks *d, enum disk_nr nr, uint64_t shown);
 /* All bytes as they are now; free(). */
 uint8_t *disks_copy(struct disks *d, enum disk_nr nr);
 

@@ -26,9 +26,11 @@
 #include "pdata/thin_meta.h"
 #include "util/u64map.h"
 
-#define DATA_BLOCKS 112U
+#define DATA_BLOCKS 120U
+#define DATA_BLOCKS_MAX 136U
 #define BLOCK_BYTES (64U << 10)
 #define META_BLOCKS 128U
+#define META_BLOCKS_MAX 144U
 #define ROUNDS 3U
 #define OPS 100U
 #define FAILURES_TOLD 5U
@@ -51,11 +53,13 @@ struct explorer {
 	unsigned round;
 	uint8_t *bytes[NR_DISKS]; /* with which the round begins */
 	uint8_t *next[NR_DISKS]; /* and the next one */
+	uint64_t shown[NR_DISKS]; /* the images' sizes when the round begins */
 };
 
+/* To which the images may be enlarged. */
 static const uint64_t sizes[NR_DISKS] = {
-	[DATA_DISK] = (uint64_t)DATA_BLOCKS * BLOCK_BYTES,
-	[META_DISK] = (uint64_t)META_BLOCKS * 4096,
+	[DATA_DISK] = (uint64_t)DATA_BLOCKS_MAX * BLOCK_BYTES,
+	[META_DISK] = (uint64_t)META_BLOCKS_MAX * 4096,
 };
 
 /* --- one state --- */
@@ -187,9 +191,11 @@ choose_next(struct explorer *x, const struct disks *d, const uint8_t *const byte
 	cut_init(&c, d, bytes, x->seed);
 	cut_advance(&c, random_below(&rs, d->nr_log + 1));
 	cut_build(&c, &choice, &rs);
-	for (unsigned i = 0; i < NR_DISKS; i++)
+	for (unsigned i = 0; i < NR_DISKS; i++) {
 		for (uint64_t at = 0; at < sizes[i]; at += OVERLAY_PAGE)
 			memcpy(x->next[i] + at, overlay_at(&c.state[i], at), OVERLAY_PAGE);
+		x->shown[i] = c.state[i].shown;
+	}
 	cut_free(&c);
 }
 
@@ -203,8 +209,9 @@ explore_round(struct explorer *x)
 	struct cut c;
 	size_t stride;
 
-	disks_open(&d, bytes, sizes, x->flush);
+	disks_open(&d, bytes, sizes, x->shown, x->flush);
 	d.files = x->seed % 2;
+	mutant_data = &d.front[DATA_DISK].image;
 	run_workload(x, &d, &o);
 	choose_next(x, &d, bytes);
 	/* Half of what is to be found at a cut is there on average; leave cuts out when that is too much. */
@@ -217,6 +224,7 @@ explore_round(struct explorer *x)
 	cut_free(&c);
 	oracle_free(&o);
 	disks_close(&d);
+	mutant_data = NULL;
 }
 
 /* --- one seed --- */
@@ -237,10 +245,13 @@ format(struct explorer *x)
 {
 	struct image *meta;
 
+	x->shown[DATA_DISK] = (uint64_t)DATA_BLOCKS * BLOCK_BYTES;
+	x->shown[META_DISK] = (uint64_t)META_BLOCKS * 4096;
 	fill_garbage(x->bytes[DATA_DISK], sizes[DATA_DISK]);
-	if (image_open_memory("metadata", sizes[META_DISK], &meta) ||
+	fill_garbage(x->bytes[META_DISK], sizes[META_DISK]);
+	if (image_open_memory("metadata", x->shown[META_DISK], &meta) ||
 	    meta_format(meta, BLOCK_BYTES / 512, DATA_BLOCKS) ||
-	    image_read(meta, x->bytes[META_DISK], sizes[META_DISK], 0))
+	    image_read(meta, x->bytes[META_DISK], x->shown[META_DISK], 0))
 		abort();
 	image_close(meta);
 }
@@ -250,6 +261,9 @@ explore_seed(struct explorer *x, uint64_t seed)
 {
 	x->seed = seed;
 	x->nr_before = x->nr_states;
+	/* All that takes several steps takes as many as can be; and some of it in one. */
+	x->options.max_step = seed % 4 == 3 ? 0 : 1 + (unsigned)(seed % 4);
+	x->options.no_discard_passdown = seed % 8 == 5;
 	for (unsigned i = 0; i < NR_DISKS; i++) {
 		x->bytes[i] = malloc(sizes[i]);
 		x->next[i] = malloc(sizes[i]);
@@ -308,33 +322,40 @@ explore(uint64_t seed)
 	return !x.nr_failures;
 }
 
-static const struct mutant {
+static const struct wrong {
 	const char *name;
 	enum flush_mutant flush;
-	bool no_zeroing, reuse_data, reuse_metadata, no_confirm;
+	enum mutant mutant;
+	bool no_zeroing;
 } mutants[] = {
 	{.name = "the data are flushed after the superblock", .flush = FLUSH_DATA_LATE},
 	{.name = "no flush of the metadata before the superblock", .flush = FLUSH_META_ONCE},
 	{.name = "no zeroing", .no_zeroing = true},
-	{.name = "data blocks freed in a transaction are used in it", .reuse_data = true},
-	{.name = "metadata blocks freed in a transaction are used in it", .reuse_metadata = true},
-	{.name = "no flush of what one who was killed left in the cache", .no_confirm = true},
+	{.name = "data blocks freed in a transaction are used in it", .mutant = MUTANT_REUSE_DATA},
+	{.name = "a copy counts no references", .mutant = MUTANT_SHARE_UNCOUNTED},
+	{.name = "what a copy shares may be overwritten in place", .mutant = MUTANT_SHARE_NEW},
+	{.name = "what was copied from may be overwritten in place", .mutant = MUTANT_SHARE_SOURCE_NEW},
+	{.name = "a revert takes two commits", .mutant = MUTANT_REVERT_TWICE},
+	{.name = "a revert forgets the safety snapshot", .mutant = MUTANT_REVERT_FORGETS},
+	{.name = "punched before the commit", .mutant = MUTANT_PUNCH_EARLY},
+	{.name = "punched after the block was handed out again", .mutant = MUTANT_PUNCH_LATE},
+	{.name = "metadata blocks freed in a transaction are used in it", .mutant = MUTANT_REUSE_METADATA},
+	{.name = "no flush of what one who was killed left in the cache", .mutant = MUTANT_NO_CONFIRM},
+	{.name = "what was cut off is left behind", .mutant = MUTANT_UNSHRUNK},
 };
 
 #define NR_MUTANTS (sizeof(mutants) / sizeof(mutants[0]))
-#define NR_QUICK 4U /* the first ones are soon found */
+#define NR_QUICK 11U /* the first ones are soon found */
 
 /* Whether the exploration notices, within a few seeds. For a process of its own, as it may crash. */
 static bool
-notices(const struct mutant *m, uint64_t seed)
+notices(const struct wrong *m, uint64_t seed)
 {
 	struct explorer x = {
 		.options = options(), .flush = m->flush, .stop_at_failure = true, .max_states = 6000};
 
 	x.options.skip_block_zeroing = m->no_zeroing;
-	mutant_reuse_data = m->reuse_data;
-	mutant_reuse_metadata = m->reuse_metadata;
-	mutant_no_confirm = m->no_confirm;
+	mutant = m->mutant;
 	for (unsigned i = 0; i < 10 && !x.nr_failures; i++)
 		explore_seed(&x, seed + i);
 	if (x.nr_failures)
@@ -345,7 +366,7 @@ notices(const struct mutant *m, uint64_t seed)
 }
 
 static bool
-catches(const struct mutant *m, uint64_t seed)
+catches(const struct wrong *m, uint64_t seed)
 {
 	pid_t pid = fork();
 	int status;

@@ -2,17 +2,32 @@
 /*
  * mutant: pools that are wrong in the ways that matter, to show that the exploration would find it.
  *
- * Those that concern flushes are in disks.h. Blocks freed in a transaction are handed out again in the
- * same one by a function put in the place of sm_dec() by the linker (--wrap).
+ * Those that concern flushes are in disks.h. The others are functions put in the place of the engine's by the linker
+ * (--wrap), which do the same, and one thing wrong.
  */
 #ifndef THINFS_TESTS_CRASH_MUTANT_H
 #define THINFS_TESTS_CRASH_MUTANT_H
 
-#include <stdbool.h>
+enum mutant {
+	MUTANT_NONE,
+	MUTANT_REUSE_DATA, /* blocks freed in a transaction are handed out again in it */
+	MUTANT_REUSE_METADATA,
+	MUTANT_NO_CONFIRM, /* the superblock that one who was killed left in the cache is not flushed */
+	MUTANT_SHARE_UNCOUNTED, /* a block that a copy shares has no reference more than before */
+	MUTANT_SHARE_NEW, /* an entry that a copy made looks as if its device alone had the block */
+	MUTANT_SHARE_SOURCE_NEW, /* so does the source's */
+	MUTANT_REVERT_TWICE, /* what a volume had is kept by a commit, what it is to have comes in the next one */
+	MUTANT_REVERT_FORGETS, /* the safety snapshot has no record: its name is in memory only */
+	MUTANT_PUNCH_EARLY, /* before the commit that frees the block */
+	MUTANT_PUNCH_LATE, /* when the block may have been handed out again */
+	MUTANT_UNSHRUNK, /* what was cut off, but for the first step, is left mapped, and not remembered */
+};
 
-/* Of data blocks, and of metadata blocks. */
-extern bool mutant_reuse_data, mutant_reuse_metadata;
-/* The superblock that one who was killed left in the cache is not flushed before blocks are used again. */
-extern bool mutant_no_confirm;
+extern enum mutant mutant;
+
+struct image;
+
+/* The data image of the pool that is wrong, for those that punch it themselves. */
+extern struct image *mutant_data;
 
 #endif

@@ -24,17 +24,18 @@ void __wrap_range_lock(struct range_lock *l, struct range_hold *h, enum range_mo
 		       uint64_t first, uint64_t last);
 
 static bool
-is(const char *mutant)
+is(const char *name)
 {
 	const char *wanted = getenv("THINFS_MUTANT");
 
-	return wanted && !strcmp(wanted, mutant);
+	return wanted && !strcmp(wanted, name);
 }
 
 static void __attribute__((constructor))
 choose(void)
 {
-	mutant_reuse_data = is("reuse");
+	if (is("reuse"))
+		mutant = MUTANT_REUSE_DATA;
 }
 
 void

@@ -55,12 +55,17 @@ new_volume(struct oracle *o, uint32_t id)
 	return v;
 }
 
-/* The one that has the number now. */
+/* The one that has the number now, or had it last. */
 static struct volume *
 get_volume(struct oracle *o, uint32_t id)
 {
-	struct volume *v = find_volume(o, id);
+	const struct version *now = o->nr_versions ? oracle_now(o) : NULL;
+	struct volume *v;
 
+	for (unsigned i = 0; now && i < now->nr; i++)
+		if (now->v[i].id == id && now->v[i].vol)
+			return now->v[i].vol;
+	v = find_volume(o, id);
 	return v ? v : new_volume(o, id);
 }
 
@@ -134,21 +139,74 @@ oracle_extend(struct oracle *o, uint32_t id, uint64_t size)
 	}
 }
 
+/* From this value on, those of a sector are what it may have now: the last sure one, and what came after. */
+static uint32_t
+first_now(const struct history *h)
+{
+	uint32_t first = h->nr;
+
+	while (first && !h->v[first - 1]->sure)
+		first--;
+	return first ? first - 1 : 0;
+}
+
+static bool
+is_sure(const struct history *h)
+{
+	return h->nr && h->v[first_now(h)]->sure;
+}
+
+/* What is not sure there is not sure here. */
+static void
+copy_sector(struct oracle *o, struct history *to, const struct history *from, bool sure)
+{
+	if (!is_sure(from))
+		memset(add_value(o, to, sure), 0, ORACLE_SECTOR);
+	for (uint32_t i = first_now(from); i < from->nr; i++)
+		memcpy(add_value(o, to, sure && from->v[i]->sure), from->v[i]->bytes, ORACLE_SECTOR);
+}
+
+void
+oracle_take(struct oracle *o, struct volume *to, const struct volume *from)
+{
+	for (unsigned i = 0; i < ORACLE_SECTORS; i++)
+		if (from->sectors[i].nr)
+			copy_sector(o, &to->sectors[i], &from->sectors[i], true);
+}
+
 void
 oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin)
 {
-	struct volume *snap = get_volume(o, id), *vol = get_volume(o, origin);
+	oracle_take(o, get_volume(o, id), get_volume(o, origin));
+}
 
-	for (unsigned i = 0; i < ORACLE_SECTORS; i++) {
-		const struct history *h = &vol->sectors[i];
-		uint32_t first = h->nr;
+/* A part of a sector is only known where all is sure. */
+static void
+copy_part(struct oracle *o, const struct volume *from, uint64_t src, uint32_t to, uint64_t dst, uint64_t len)
+{
+	const uint8_t *sector = last_value(&from->sectors[src / ORACLE_SECTOR]);
 
-		/* What is not sure there is not sure here. */
-		while (first && !h->v[first - 1]->sure)
-			first--;
-		for (uint32_t j = first ? first - 1 : 0; j < h->nr; j++)
-			memcpy(add_value(o, &snap->sectors[i], h->v[j]->sure), h->v[j]->bytes,
-			       ORACLE_SECTOR);
+	oracle_write(o, to, sector + src % ORACLE_SECTOR, len, dst, true);
+}
+
+void
+oracle_copy(struct oracle *o, uint32_t from, uint64_t src, uint32_t to, uint64_t dst, uint64_t len,
+	    bool sure)
+{
+	struct volume *a = get_volume(o, from), *b = get_volume(o, to);
+
+	while (len) {
+		uint64_t n = ORACLE_SECTOR - src % ORACLE_SECTOR;
+
+		n = n < len ? n : len;
+		if (n == ORACLE_SECTOR && dst % ORACLE_SECTOR == 0)
+			copy_sector(o, &b->sectors[dst / ORACLE_SECTOR], &a->sectors[src / ORACLE_SECTOR],
+				    sure);
+		else
+			copy_part(o, a, src, to, dst, n);
+		src += n;
+		dst += n;
+		len -= n;
 	}
 }
 
@@ -210,8 +268,8 @@ list_pool(struct pool *p)
 static bool
 same_entry(const struct entry *a, const struct entry *b)
 {
-	return a->id == b->id && a->read_only == b->read_only && a->size == b->size &&
-	       !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
+	return a->id == b->id && a->parent == b->parent && a->read_only == b->read_only &&
+	       a->size == b->size && !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
 }
 
 /* Whatever the order: directories are numbered anew at each mount. */
@@ -254,10 +312,55 @@ find_contents(struct oracle *o, struct version *v, bool born)
 
 		if (e->id == ORACLE_DIR)
 			continue;
-		if (born && o->nr_versions && !has_id(oracle_now(o), e->id))
+		if (o->nr_versions && ((born && !has_id(oracle_now(o), e->id)) || e->id == o->replaced))
 			e->vol = new_volume(o, e->id);
 		else
 			e->vol = get_volume(o, e->id);
+	}
+	o->replaced = ORACLE_DIR;
+}
+
+/* V, which is the same as KNOWN, has its contents, too; whether it had. */
+static bool
+same_contents(const struct version *v, const struct version *known)
+{
+	for (unsigned i = 0; i < v->nr; i++)
+		for (unsigned j = 0; j < known->nr; j++)
+			if (v->v[i].id == known->v[j].id && v->v[i].vol != known->v[j].vol)
+				return false;
+	return true;
+}
+
+static void
+take_contents(struct version *v, const struct version *known)
+{
+	for (unsigned i = 0; i < v->nr; i++)
+		for (unsigned j = 0; j < known->nr; j++)
+			if (v->v[i].id == known->v[j].id)
+				v->v[i].vol = known->v[j].vol;
+}
+
+static bool check_version(struct oracle *o, struct pool *p, const struct version *v, size_t at, bool live);
+
+/*
+ * The pool is as it was: find out when, because a number may have had other contents then. Names alone tell, but
+ * where something was done and undone; there the contents do.
+ */
+static void
+find_old_contents(struct oracle *o, struct pool *p, struct version *v)
+{
+	bool found = false;
+
+	find_contents(o, v, false);
+	for (size_t i = o->nr_versions; i--;) {
+		const struct version *known = &o->versions[i];
+
+		if (!same_version(v, known) || (found && same_contents(v, known)))
+			continue;
+		if (found && check_version(o, p, v, SIZE_MAX, false))
+			return;
+		take_contents(v, known);
+		found = true;
 	}
 }
 
@@ -268,14 +371,24 @@ oracle_look(struct oracle *o, struct pool *p, bool born)
 
 	v.op = o->nr_ops;
 	v.data = o->reverted ? 0 : o->committed == v.op && v.op ? v.op - 1 : v.op;
-	if (o->nr_versions && same_version(&v, oracle_now(o))) {
+	if (o->reverted)
+		find_old_contents(o, p, &v);
+	if (o->nr_versions && o->replaced == ORACLE_DIR && same_version(&v, oracle_now(o)) &&
+	    (!o->reverted || same_contents(&v, oracle_now(o)))) {
 		free(v.v);
 		return oracle_now(o);
 	}
-	find_contents(o, &v, born);
+	if (!o->reverted)
+		find_contents(o, &v, born);
 	o->versions = must(realloc(o->versions, (o->nr_versions + 1) * sizeof(*o->versions)));
 	o->versions[o->nr_versions++] = v;
 	return oracle_now(o);
+}
+
+void
+oracle_replaced(struct oracle *o, uint32_t id)
+{
+	o->replaced = id;
 }
 
 void
@@ -355,6 +468,7 @@ oracle_init(struct oracle *o, struct pool *p)
 	const struct version *v;
 
 	memset(o, 0, sizeof(*o));
+	o->replaced = ORACLE_DIR;
 	o->begins = must(calloc(1, sizeof(*o->begins)));
 	v = oracle_look(o, p, false);
 	oracle_synced(o, 0, ORACLE_DIR);
@@ -488,8 +602,8 @@ print_version(const struct version *v, char *out, size_t size)
 static bool
 same_names(const struct entry *a, const struct entry *b)
 {
-	return a->id == b->id && a->read_only == b->read_only && !strcmp(a->dir, b->dir) &&
-	       !strcmp(a->name, b->name);
+	return a->id == b->id && a->parent == b->parent && a->read_only == b->read_only &&
+	       !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
 }
 
 /* Whether nothing that a sync of volume ID makes durable differs. */
@@ -524,12 +638,11 @@ first_version(const struct oracle *o, const struct sync *s)
 	return i;
 }
 
-/* The earliest version that is as FOUND and may be there. */
-static const struct version *
-match(struct oracle *o, const struct version *found, size_t at)
+/* The first version that may be there after a cut before event AT. */
+static size_t
+first_allowed(const struct oracle *o, size_t at)
 {
 	size_t first = 0;
-	char a[240], b[240];
 
 	for (size_t i = 0; i < o->nr_syncs && o->syncs[i].at <= at; i++) {
 		size_t after = first_version(o, &o->syncs[i]);
@@ -537,27 +650,13 @@ match(struct oracle *o, const struct version *found, size_t at)
 		if (after > first)
 			first = after;
 	}
-	for (size_t i = first; i < o->nr_versions; i++) {
-		if (o->begins[o->versions[i].op] > at)
-			break;
-		if (same_version(found, &o->versions[i]))
-			return &o->versions[i];
-	}
-	print_version(found, a, sizeof(a));
-	print_version(&o->versions[first], b, sizeof(b));
-	problem(o, "names and sizes were never so since operation %u:%s; then:%s",
-		o->versions[first].op, a, b);
-	return NULL;
+	return first;
 }
 
-bool
-oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
+static bool
+check_version(struct oracle *o, struct pool *p, const struct version *v, size_t at, bool live)
 {
-	struct version found = list_pool(p);
-	const struct version *v = match(o, &found, at);
-	bool good = v != NULL;
-
-	for (unsigned i = 0; good && i < v->nr; i++) {
+	for (unsigned i = 0; i < v->nr; i++) {
 		uint32_t low = synced_op(o, v->v[i].id, at);
 
 		if (v->v[i].id == ORACLE_DIR)
@@ -568,8 +667,50 @@ oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
 			low = v->v[i].vol->born;
 		if (live)
 			low = o->nr_ops;
-		good = check_volume(o, p, &v->v[i], low, at);
+		if (!check_volume(o, p, &v->v[i], low, at))
+			return false;
 	}
+	return true;
+}
+
+static bool
+never_was(struct oracle *o, const struct version *found, const struct version *first)
+{
+	char a[240], b[240];
+
+	print_version(found, a, sizeof(a));
+	print_version(first, b, sizeof(b));
+	return problem(o, "names and sizes were never so since operation %u:%s; then:%s", first->op, a, b);
+}
+
+/*
+ * Each version that is as FOUND and may be there; of those with the same contents, the earliest says least of how
+ * new these must be.
+ */
+static bool
+check_found(struct oracle *o, struct pool *p, const struct version *found, size_t at, bool live)
+{
+	size_t first = first_allowed(o, at);
+	const struct version *tried = NULL;
+
+	for (size_t i = first; i < o->nr_versions && o->begins[o->versions[i].op] <= at; i++) {
+		const struct version *v = &o->versions[i];
+
+		if (!same_version(found, v) || (tried && same_contents(v, tried)))
+			continue;
+		if (check_version(o, p, v, at, live))
+			return true;
+		tried = v;
+	}
+	return tried ? false : never_was(o, found, &o->versions[first]);
+}
+
+bool
+oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
+{
+	struct version found = list_pool(p);
+	bool good = check_found(o, p, &found, at, live);
+
 	free(found.v);
 	return good;
 }

@@ -81,6 +81,7 @@ struct oracle {
 	size_t nr_syncs;
 	bool reverted;
 	bool killed; /* the process, at least once; its cache stayed */
+	uint32_t replaced; /* the device whose contents are new ones at the next look; ORACLE_DIR: none */
 	uint32_t committed; /* the last operation within which a commit was */
 	char problem[512]; /* what oracle_check() found */
 };
@@ -97,6 +98,13 @@ void oracle_begin(struct oracle *o, size_t events);
 void oracle_write(struct oracle *o, uint32_t id, const uint8_t *buf, uint64_t len, uint64_t offset,
 		  bool sure);
 void oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin);
+/* The contents TO, new ones, are as FROM's are now. */
+void oracle_take(struct oracle *o, struct volume *to, const struct volume *from);
+/* In failing workloads of whole sectors only. */
+void oracle_copy(struct oracle *o, uint32_t from, uint64_t src, uint32_t to, uint64_t dst, uint64_t len,
+		 bool sure);
+/* What the next oracle_look() finds under this number is something else than what was there. */
+void oracle_replaced(struct oracle *o, uint32_t id);
 /*
  * Take over names and sizes from the pool: the new version, or the last one if nothing changed. BORN:
  * devices that were not there are new, even with the number of one that was before.

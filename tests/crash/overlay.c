@@ -51,7 +51,7 @@ overlay_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t o
 
 		for (uint64_t left = iov[i].iov_len, n; left; left -= n, to += n, offset += n) {
 			n = in_page(offset, left);
-			if (offset + n > o->size)
+			if (offset + n > o->shown)
 				return -EIO;
 			memcpy(to, overlay_at(o, offset), n);
 		}
@@ -69,7 +69,7 @@ overlay_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t 
 
 		for (uint64_t left = iov[i].iov_len, n; left; left -= n, from += n, offset += n) {
 			n = in_page(offset, left);
-			if (offset + n > o->size)
+			if (offset + n > o->shown)
 				return -EIO;
 			memcpy(overlay_change(o, offset), from, n);
 		}
@@ -89,7 +89,7 @@ overlay_punch(struct image *img, uint64_t offset, uint64_t len)
 {
 	struct overlay *o = (struct overlay *)img;
 
-	for (uint64_t n; len && offset < o->size; len -= n, offset += n) {
+	for (uint64_t n; len && offset < o->shown; len -= n, offset += n) {
 		n = in_page(offset, len);
 		memset(overlay_change(o, offset), 0, n);
 	}
@@ -99,7 +99,7 @@ overlay_punch(struct image *img, uint64_t offset, uint64_t len)
 static int
 overlay_get_size(struct image *img, uint64_t *size)
 {
-	*size = ((struct overlay *)img)->size;
+	*size = ((struct overlay *)img)->shown;
 	return 0;
 }
 
@@ -124,7 +124,8 @@ overlay_init(struct overlay *o, const char *name, const uint8_t *base, uint64_t 
 {
 	size_t nr = size / OVERLAY_PAGE;
 
-	*o = (struct overlay){.image = {.ops = &overlay_ops, .name = name}, .base = base, .size = size};
+	*o = (struct overlay){.image = {.ops = &overlay_ops, .name = name}, .base = base};
+	o->size = o->shown = size;
 	o->pages = calloc(nr, sizeof(*o->pages));
 	o->spare = calloc(nr, sizeof(*o->spare));
 	o->changed = calloc(nr, sizeof(*o->changed));

@@ -13,7 +13,8 @@
 struct overlay {
 	struct image image; /* closing it does nothing */
 	const uint8_t *base;
-	uint64_t size; /* whole pages */
+	uint64_t size; /* of the bytes; whole pages */
+	uint64_t shown; /* of the image: not more; all of it, unless it is set to something else */
 	uint8_t **pages; /* NULL: as in BASE */
 	uint8_t **spare;
 	size_t nr_spare;

@@ -58,6 +58,8 @@ make_sure(struct cut *c, unsigned disk, const struct piece *p)
 	struct random_source rs = event_random(c, p->event);
 	unsigned fate = (unsigned)random_below(&rs, 3);
 
+	if (p->resize)
+		m->shown = p->offset;
 	for (uint64_t at = 0; at < p->len; at += DISK_SECTOR) {
 		uint8_t *to = m->bytes + p->offset + at;
 		const uint8_t *from = piece_sector(p, at, to, fate);
@@ -119,6 +121,9 @@ flush_failed(struct medium *m)
 	for (size_t i = 0; i < m->nr_pieces; i++) {
 		struct piece p = m->pieces[i];
 
+		/* The size is the filesystem's, which does not forget it. */
+		if (p.resize)
+			add_piece(&new, &p);
 		for (uint64_t at = 0; at < m->pieces[i].len; at += DISK_SECTOR) {
 			p.offset = m->pieces[i].offset + at;
 			p.len = DISK_SECTOR;
@@ -143,6 +148,7 @@ cut_advance(struct cut *c, size_t at)
 				  .len = e->len,
 				  .data = e->data,
 				  .discard = e->op == IMAGE_OP_DISCARD,
+				  .resize = e->op == IMAGE_OP_RESIZE,
 				  .event = c->at};
 
 		if (e->op == IMAGE_OP_FLUSH && e->failed)
@@ -170,6 +176,8 @@ apply(struct cut *c, unsigned disk, const struct piece *p, bool torn, struct ran
 	unsigned fate = (unsigned)random_below(rs, 3);
 	unsigned density = torn ? 1 + (unsigned)random_below(rs, 99) : 100;
 
+	if (p->resize)
+		o->shown = p->offset;
 	for (uint64_t at = 0; at < p->len; at += DISK_SECTOR) {
 		uint8_t *to;
 		const uint8_t *from;
@@ -193,6 +201,7 @@ cut_build(struct cut *c, const struct choice *choice, struct random_source *rs)
 		struct medium *m = &c->media[disk];
 
 		overlay_reset(&c->state[disk]);
+		c->state[disk].shown = m->shown;
 		hash ^= m->hash;
 		for (size_t i = 0; i < m->nr_pieces; i++) {
 			const struct piece *p = &m->pieces[i];
@@ -201,6 +210,7 @@ cut_build(struct cut *c, const struct choice *choice, struct random_source *rs)
 			if (super || percent(rs, choice->keep[disk]))
 				apply(c, disk, p, !super && percent(rs, choice->tear), rs, &hash);
 		}
+		hash ^= (c->state[disk].shown + disk) * 0x94d049bb133111ebULL;
 	}
 	return hash;
 }
@@ -213,6 +223,7 @@ cut_init(struct cut *c, const struct disks *d, const uint8_t *const bytes[NR_DIS
 		struct medium *m = &c->media[i];
 
 		m->size = d->size[i];
+		m->shown = d->began[i];
 		m->bytes = malloc(m->size);
 		if (!m->bytes)
 			abort();

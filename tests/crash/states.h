@@ -20,6 +20,7 @@ struct piece {
 	uint64_t offset, len; /* whole sectors */
 	const uint8_t *data; /* NULL: zeros, or if discarded, anything */
 	bool discard;
+	bool resize; /* nothing but this: the size becomes OFFSET */
 	bool limbo; /* written before a flush that failed */
 	size_t event;
 };
@@ -27,6 +28,7 @@ struct piece {
 struct medium {
 	uint8_t *bytes; /* sure */
 	uint64_t size;
+	uint64_t shown; /* the image's size, sure; until it is, what is written behind it may be lost with it */
 	uint64_t hash;
 	struct piece *pieces; /* not sure, oldest first */
 	size_t nr_pieces, cap_pieces;

@@ -22,9 +22,11 @@
 #include "crash/workload.h"
 #include "pdata/thin_meta.h"
 
-#define DATA_BLOCKS 112U
+#define DATA_BLOCKS 120U
+#define DATA_BLOCKS_MAX 128U
 #define BLOCK_BYTES (64U << 10)
 #define META_BLOCKS 128U
+#define META_BLOCKS_MAX 136U
 #define OPS 40U
 #define STATES_OF_RUN 60U
 #define FAILURES_TOLD 3U
@@ -61,6 +63,10 @@ static const struct fault faults[] = {
 	{"read of data, EIO from then on", DATA_DISK, IMAGE_OP_READ, EIO, true, 0},
 	{"read of metadata, EIO once", META_DISK, IMAGE_OP_READ, EIO, false, 0},
 	{"read of metadata, EIO from then on", META_DISK, IMAGE_OP_READ, EIO, true, 0},
+	{"punch of data, EIO once", DATA_DISK, IMAGE_OP_PUNCH, EIO, false, 0},
+	{"punch of data, EIO from then on", DATA_DISK, IMAGE_OP_PUNCH, EIO, true, 0},
+	{"discard of data, EIO once", DATA_DISK, IMAGE_OP_DISCARD, EIO, false, 0},
+	{"discard of data, EIO from then on", DATA_DISK, IMAGE_OP_DISCARD, EIO, true, 0},
 };
 
 #define NR_FAULTS (sizeof(faults) / sizeof(faults[0]))
@@ -69,6 +75,7 @@ struct sweeper {
 	struct pool_options options;
 	uint64_t seed;
 	uint8_t *bytes[NR_DISKS]; /* a pool with volumes and snapshots */
+	uint64_t shown[NR_DISKS]; /* the sizes of its images */
 	const struct fault *fault;
 	uint64_t n;
 	uint64_t nr_runs, nr_states, nr_failures;
@@ -77,9 +84,10 @@ struct sweeper {
 	uint64_t nr_read_only, nr_fail; /* runs that ended in these modes */
 };
 
+/* To which the images may be enlarged. */
 static const uint64_t sizes[NR_DISKS] = {
-	[DATA_DISK] = (uint64_t)DATA_BLOCKS * BLOCK_BYTES,
-	[META_DISK] = (uint64_t)META_BLOCKS * 4096,
+	[DATA_DISK] = (uint64_t)DATA_BLOCKS_MAX * BLOCK_BYTES,
+	[META_DISK] = (uint64_t)META_BLOCKS_MAX * 4096,
 };
 
 static void
@@ -107,13 +115,16 @@ make_base(struct sweeper *s)
 
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		bytes[i] = s->bytes[i] = malloc(sizes[i]);
+	s->shown[DATA_DISK] = (uint64_t)DATA_BLOCKS * BLOCK_BYTES;
+	s->shown[META_DISK] = (uint64_t)META_BLOCKS * 4096;
 	memset(s->bytes[DATA_DISK], 0xE5, sizes[DATA_DISK]);
-	if (image_open_memory("metadata", sizes[META_DISK], &meta) ||
+	memset(s->bytes[META_DISK], 0xE5, sizes[META_DISK]);
+	if (image_open_memory("metadata", s->shown[META_DISK], &meta) ||
 	    meta_format(meta, BLOCK_BYTES / 512, DATA_BLOCKS) ||
-	    image_read(meta, s->bytes[META_DISK], sizes[META_DISK], 0))
+	    image_read(meta, s->bytes[META_DISK], s->shown[META_DISK], 0))
 		abort();
 	image_close(meta);
-	disks_open(&d, bytes, sizes, FLUSH_RIGHT);
+	disks_open(&d, bytes, sizes, s->shown, FLUSH_RIGHT);
 	d.files = s->seed % 2;
 	if (!workload_start(&w, &d, &o, s->seed, &s->options))
 		abort();
@@ -126,6 +137,7 @@ make_base(struct sweeper *s)
 	for (unsigned i = 0; i < NR_DISKS; i++) {
 		free(s->bytes[i]);
 		s->bytes[i] = disks_copy(&d, i);
+		s->shown[i] = d.shown[i];
 	}
 	oracle_free(&o);
 	disks_close(&d);
@@ -137,8 +149,10 @@ see_base(struct sweeper *s, struct oracle *o)
 	struct overlay ov[NR_DISKS];
 	struct pool *p;
 
-	for (unsigned i = 0; i < NR_DISKS; i++)
+	for (unsigned i = 0; i < NR_DISKS; i++) {
 		overlay_init(&ov[i], "base", s->bytes[i], sizes[i]);
+		ov[i].shown = s->shown[i];
+	}
 	if (pool_open_images(&ov[DATA_DISK].image, &ov[META_DISK].image, &s->options, &p))
 		abort();
 	oracle_init(o, p);
@@ -274,7 +288,7 @@ sweep_one(struct sweeper *s)
 	size_t fired;
 
 	see_base(s, &o);
-	disks_open(&d, bytes, sizes, FLUSH_RIGHT);
+	disks_open(&d, bytes, sizes, s->shown, FLUSH_RIGHT);
 	d.files = s->seed % 2;
 	fired = run(s, &d, &o);
 	if (fired != SIZE_MAX) {
@@ -304,6 +318,7 @@ sweep(struct sweeper *s, const struct fault *fault, unsigned stride)
 static void
 sweep_seed(struct sweeper *s, unsigned nr, bool good[])
 {
+	s->options.max_step = (unsigned)(s->seed / 2 % 3);
 	make_base(s);
 	for (unsigned i = 0; i < nr; i++)
 		good[i] &= sweep(s, &faults[i], s->stride);

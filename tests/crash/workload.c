@@ -2,30 +2,28 @@
 #include <config.h>
 
 #include <errno.h>
-#include <linux/falloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "crash/workload.h"
+#include "crash/workload_ops.h"
 
-#define MAX_TOP 4U
-#define MAX_DIRS 3U
+const struct pool_caller workload_caller = {.uid = 1, .gid = 1, .mode = 0644};
 
-static const struct pool_caller caller = {.uid = 1, .gid = 1, .mode = 0644};
-static uint8_t buf[ORACLE_BYTES];
+/* Which is between the steps of an operation; NULL: none that may be interrupted. */
+static struct workload *between;
 
-static uint64_t
+void __real_pool_end_change(struct pool *p);
+void __wrap_pool_end_change(struct pool *p);
+
+uint64_t
 below(struct workload *w, uint64_t bound)
 {
 	return random_below(&w->rs, bound);
 }
 
-static void
-trace(struct workload *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void
+void
 trace(struct workload *w, const char *format, ...)
 {
 	va_list ap;
@@ -49,10 +47,10 @@ has_committed(struct workload *w)
 	return false;
 }
 
-/* An operation has ended with result R, and devices may be BORN; whether it was good. */
 static bool
 ended_with(struct workload *w, int r, bool born)
 {
+	between = NULL;
 	disks_settle(w->disks);
 	if (r || pool_get_mode(w->pool) != POOL_WRITE)
 		oracle_reverted(w->oracle);
@@ -66,29 +64,59 @@ ended_with(struct workload *w, int r, bool born)
 	return false;
 }
 
-static bool
+bool
 ended(struct workload *w, int r)
 {
 	return ended_with(w, r, false);
 }
 
-/* --- choosing --- */
+bool
+ended_birth(struct workload *w, int r)
+{
+	return ended_with(w, r, true);
+}
 
-enum which {
-	TOP,
-	SNAPSHOT,
-	ANY_WRITABLE,
-};
+/*
+ * After each step of an operation of several (the linker has the engine come here): others may have the pool commit
+ * just then. So a crash can come between any two of them.
+ */
+void
+__wrap_pool_end_change(struct pool *p)
+{
+	struct workload *w = between;
+
+	__real_pool_end_change(p);
+	if (!w || !w->pool || below(w, 3))
+		return;
+	between = NULL;
+	if (!pool_sync_wait(p, NULL)) {
+		disks_settle(w->disks);
+		oracle_committed(w->oracle);
+		oracle_look(w->oracle, p, false);
+	}
+	between = w;
+}
+
+/* --- choosing --- */
 
 static bool
 is_of(const struct entry *e, enum which which)
 {
 	if (e->id == ORACLE_DIR)
 		return false;
-	return which == TOP ? !e->dir[0] : which == SNAPSHOT ? e->dir[0] != '\0' : !e->read_only;
+	switch (which) {
+	case TOP:
+		return !e->dir[0];
+	case SNAPSHOT:
+		return e->dir[0] != '\0';
+	case ANY_WRITABLE:
+		return !e->read_only;
+	default:
+		return true;
+	}
 }
 
-static unsigned
+unsigned
 count(struct workload *w, enum which which)
 {
 	const struct version *v = oracle_now(w->oracle);
@@ -99,7 +127,7 @@ count(struct workload *w, enum which which)
 	return nr;
 }
 
-static bool
+bool
 choose(struct workload *w, enum which which, struct entry *e)
 {
 	const struct version *v = oracle_now(w->oracle);
@@ -114,7 +142,7 @@ choose(struct workload *w, enum which which, struct entry *e)
 	return true;
 }
 
-static struct vol *
+struct vol *
 lookup(struct workload *w, const struct entry *e)
 {
 	struct vol *vol;
@@ -122,141 +150,19 @@ lookup(struct workload *w, const struct entry *e)
 	return pool_lookup_id(w->pool, e->id, &vol) ? NULL : vol;
 }
 
-static void
-some_range(struct workload *w, const struct entry *e, uint64_t *offset, uint64_t *len)
+unsigned
+list_dirs(struct workload *w, struct entry dirs[WORKLOAD_MAX_DIRS])
 {
-	static const uint64_t lengths[] = {100, 512, 4096, 20000, 65536, 65536, 131072, 200000};
-	uint64_t block = pool_block_bytes(w->pool);
+	const struct version *v = oracle_now(w->oracle);
+	unsigned nr = 0;
 
-	*offset = below(w, e->size + block < ORACLE_BYTES ? e->size + block : ORACLE_BYTES);
-	*len = 1 + below(w, lengths[below(w, 8)]);
-	if (below(w, 4) == 0)
-		*offset -= *offset % block;
-	if (below(w, 5) == 0)
-		*len = block;
-	if (w->may_fail || below(w, 2)) {
-		*offset -= *offset % ORACLE_SECTOR;
-		*len += ORACLE_SECTOR - 1 - (*len - 1) % ORACLE_SECTOR;
-	}
-	if (*len > ORACLE_BYTES - *offset)
-		*len = ORACLE_BYTES - *offset;
+	for (unsigned i = 0; i < v->nr && nr < WORKLOAD_MAX_DIRS; i++)
+		if (v->v[i].id == ORACLE_DIR)
+			dirs[nr++] = v->v[i];
+	return nr;
 }
 
-/* --- data --- */
-
-static void
-op_write(struct workload *w)
-{
-	uint64_t offset, len;
-	struct entry e;
-	struct vol *vol;
-	ssize_t n;
-
-	if (!choose(w, ANY_WRITABLE, &e))
-		return;
-	some_range(w, &e, &offset, &len);
-	w->tag++;
-	for (uint64_t i = 0; i + 8 <= len + 7; i += 8) {
-		uint64_t word = w->tag << 48 | (offset + i + 1);
-
-		memcpy(buf + i, &word, len - i < 8 ? len - i : 8);
-	}
-	trace(w, "write %u %llu+%llu of %llu", e.id, (unsigned long long)offset,
-	      (unsigned long long)len, (unsigned long long)e.size);
-	vol = lookup(w, &e);
-	n = vol ? vol_write(vol, buf, len, offset) : -ENOENT;
-	if (vol)
-		vol_put(vol);
-	if (offset + len > e.size)
-		oracle_extend(w->oracle, e.id, e.size);
-	oracle_write(w->oracle, e.id, buf, len, offset, n == (ssize_t)len);
-	ended(w, n < 0 ? (int)n : 0);
-}
-
-static void
-op_truncate(struct workload *w)
-{
-	struct entry e;
-	struct vol *vol;
-	uint64_t size;
-	int r;
-
-	if (!choose(w, ANY_WRITABLE, &e))
-		return;
-	size = below(w, 2) ? below(w, ORACLE_BYTES) : below(w, e.size + 1);
-	if (w->may_fail)
-		size -= size % ORACLE_SECTOR;
-	trace(w, "truncate %u %llu to %llu", e.id, (unsigned long long)e.size,
-	      (unsigned long long)size);
-	vol = lookup(w, &e);
-	r = vol ? vol_truncate(vol, size) : -ENOENT;
-	if (vol)
-		vol_put(vol);
-	if (size < e.size)
-		oracle_write(w->oracle, e.id, NULL, e.size - size, size, !r);
-	else
-		oracle_extend(w->oracle, e.id, e.size);
-	ended(w, r);
-}
-
-static void
-op_zero(struct workload *w)
-{
-	static const int modes[] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-				    FALLOC_FL_ZERO_RANGE, FALLOC_FL_KEEP_SIZE, 0};
-	int mode = modes[below(w, 5)], r;
-	uint64_t offset, len, end;
-	struct entry e;
-	struct vol *vol;
-
-	if (!choose(w, ANY_WRITABLE, &e))
-		return;
-	some_range(w, &e, &offset, &len);
-	trace(w, "fallocate %u mode %d %llu+%llu of %llu", e.id, mode, (unsigned long long)offset,
-	      (unsigned long long)len, (unsigned long long)e.size);
-	vol = lookup(w, &e);
-	r = vol ? vol_fallocate(vol, mode, offset, len) : -ENOENT;
-	if (vol)
-		vol_put(vol);
-	end = offset + len < e.size ? offset + len : e.size;
-	if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + len > e.size)
-		oracle_extend(w->oracle, e.id, e.size);
-	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) && offset < end)
-		oracle_write(w->oracle, e.id, NULL, end - offset, offset, !r);
-	ended(w, r);
-}
-
-/* --- names --- */
-
-static void
-op_create(struct workload *w)
-{
-	char name[ORACLE_NAME];
-	struct vol *vol;
-	int r;
-
-	if (count(w, TOP) >= MAX_TOP)
-		return;
-	snprintf(name, sizeof(name), "v%u", w->next_name++);
-	trace(w, "create %s", name);
-	r = pool_create(w->pool, pool_top(w->pool), name, &caller, &vol);
-	if (!r)
-		vol_put(vol);
-	ended_with(w, r, true);
-}
-
-static struct voldir *
-dir_of(struct workload *w, const struct entry *e)
-{
-	struct voldir *dir;
-
-	if (!e->dir[0])
-		return voldir_get(pool_top(w->pool));
-	return pool_lookup_snapshot(w->pool, e->dir, &dir) ? NULL : dir;
-}
-
-static void
+void
 release(struct workload *w)
 {
 	if (!w->held)
@@ -264,133 +170,6 @@ release(struct workload *w)
 	vol_release(w->held);
 	vol_put(w->held);
 	w->held = NULL;
-}
-
-static void
-op_unlink(struct workload *w)
-{
-	struct voldir *dir;
-	struct entry e;
-	int r;
-
-	if (w->held && below(w, 2)) {
-		trace(w, "release");
-		release(w);
-		ended(w, 0);
-		return;
-	}
-	if (!choose(w, below(w, 3) ? TOP : SNAPSHOT, &e))
-		return;
-	trace(w, "unlink %s/%s", e.dir, e.name);
-	if (!w->held && below(w, 2)) {
-		w->held = lookup(w, &e);
-		if (w->held && vol_open(w->held, false)) {
-			vol_put(w->held);
-			w->held = NULL;
-		}
-	}
-	dir = dir_of(w, &e);
-	r = dir ? pool_unlink(w->pool, dir, e.name) : -ENOENT;
-	if (dir)
-		voldir_put(dir);
-	ended(w, r);
-}
-
-static void
-op_rename(struct workload *w)
-{
-	struct entry e, over;
-	struct voldir *dir;
-	unsigned flags = 0;
-	int r;
-
-	if (!choose(w, below(w, 3) ? TOP : SNAPSHOT, &e))
-		return;
-	if (!below(w, 3) || !choose(w, TOP, &over)) {
-		if (count(w, TOP) >= MAX_TOP)
-			return;
-		snprintf(over.name, sizeof(over.name), "v%u", w->next_name++);
-	} else if (!e.dir[0] && below(w, 2)) {
-		flags = POOL_RENAME_EXCHANGE;
-	}
-	trace(w, "rename %s/%s to %s flags %u", e.dir, e.name, over.name, flags);
-	dir = dir_of(w, &e);
-	r = dir ? pool_rename(w->pool, dir, e.name, pool_top(w->pool), over.name, flags) : -ENOENT;
-	if (dir)
-		voldir_put(dir);
-	ended(w, r);
-}
-
-static void
-op_chmod(struct workload *w)
-{
-	struct vol_attr attr = {.mode = below(w, 3) ? 0644 : 0444};
-	struct entry e;
-	struct vol *vol;
-	int r;
-
-	if (!choose(w, SNAPSHOT, &e))
-		return;
-	trace(w, "chmod %o %s/%s", attr.mode, e.dir, e.name);
-	vol = lookup(w, &e);
-	r = vol ? vol_setattr(vol, VOL_SET_MODE, &attr) : -ENOENT;
-	if (vol)
-		vol_put(vol);
-	ended(w, r);
-}
-
-static unsigned
-list_dirs(struct workload *w, struct entry dirs[MAX_DIRS])
-{
-	const struct version *v = oracle_now(w->oracle);
-	unsigned nr = 0;
-
-	for (unsigned i = 0; i < v->nr && nr < MAX_DIRS; i++)
-		if (v->v[i].id == ORACLE_DIR)
-			dirs[nr++] = v->v[i];
-	return nr;
-}
-
-static void
-op_remove_snapshot(struct workload *w)
-{
-	struct entry dirs[MAX_DIRS];
-	unsigned nr = list_dirs(w, dirs);
-	const char *name;
-	int r;
-
-	if (!nr)
-		return;
-	name = dirs[below(w, nr)].dir;
-	trace(w, "remove snapshot %s", name);
-	r = pool_remove_snapshot(w->pool, name);
-	ended(w, r == -EBUSY && w->held ? 0 : r);
-}
-
-static void
-op_snapshot(struct workload *w)
-{
-	struct entry dirs[MAX_DIRS], one;
-	const struct version *v;
-	char name[ORACLE_NAME];
-	int r;
-
-	if (list_dirs(w, dirs) == MAX_DIRS) {
-		op_remove_snapshot(w);
-		return;
-	}
-	if (below(w, 2) && choose(w, TOP, &one))
-		snprintf(name, sizeof(name), "%.20s@t%u", one.name, w->next_name++);
-	else
-		snprintf(name, sizeof(name), "s%u", w->next_name++);
-	trace(w, "snapshot %s", name);
-	r = pool_snapshot(w->pool, name, &caller);
-	if (!ended_with(w, r, true))
-		return;
-	v = oracle_now(w->oracle);
-	for (unsigned i = 0; i < v->nr; i++)
-		if (v->v[i].id != ORACLE_DIR && !strcmp(v->v[i].dir, name))
-			oracle_snapshot(w->oracle, v->v[i].id, v->v[i].parent);
 }
 
 /* --- making it durable --- */
@@ -456,6 +235,7 @@ op_remount(struct workload *w)
 		return;
 	trace(w, "remount");
 	release(w);
+	between = NULL;
 	r = pool_close(w->pool);
 	disks_settle(w->disks);
 	if (r || open_pool(w))
@@ -501,31 +281,76 @@ workload_start(struct workload *w, struct disks *d, struct oracle *o, uint64_t s
 	return true;
 }
 
+/* The images are made larger, by one who then tells the pool, or not. */
+static void
+op_grow(struct workload *w)
+{
+	enum disk_nr nr = below(w, 2) ? DATA_DISK : META_DISK;
+	uint64_t unit = nr == DATA_DISK ? pool_block_bytes(w->pool) : 4096;
+
+	disks_enlarge(w->disks, nr, w->disks->shown[nr] + (1 + below(w, 3)) * unit);
+	trace(w, "%s image of %llu bytes", nr == DATA_DISK ? "data" : "metadata",
+	      (unsigned long long)w->disks->shown[nr]);
+	ended(w, below(w, 3) ? pool_adopt_growth(w->pool) : 0);
+}
+
+struct operation {
+	void (*fn)(struct workload *w);
+	unsigned weight;
+	bool whole; /* in one change: the pool does not commit within it */
+};
+
+static const struct operation ops[] = {
+	{op_write, 40, false},
+	{op_truncate, 8, false},
+	{op_fallocate, 9, false},
+	{op_copy, 10, false},
+	{op_create, 6, true},
+	{op_unlink, 4, false},
+	{op_rename, 5, false},
+	{op_chmod, 6, false},
+	{op_snapshot, 7, true},
+	{op_remove_snapshot, 3, false},
+	{op_clone, 4, true},
+	{op_revert, 4, true},
+	{op_grow, 3, false},
+	{op_sync_one, 12, true},
+	{op_sync_all, 6, true},
+	{op_remount, 1, true},
+	{op_kill, 1, true},
+};
+
+#define NR_OPS (sizeof(ops) / sizeof(ops[0]))
+
+static const struct operation *
+choose_op(struct workload *w)
+{
+	unsigned total = 0, at;
+
+	for (unsigned i = 0; i < NR_OPS; i++)
+		total += ops[i].weight;
+	at = (unsigned)below(w, total);
+	for (unsigned i = 0; i < NR_OPS; i++) {
+		if (at < ops[i].weight)
+			return &ops[i];
+		at -= ops[i].weight;
+	}
+	return NULL;
+}
+
 void
 workload_op(struct workload *w)
 {
-	static const struct {
-		void (*fn)(struct workload *w);
-		unsigned weight;
-	} ops[] = {
-		{op_write, 40}, {op_truncate, 8}, {op_zero, 9}, {op_create, 6}, {op_unlink, 4},
-		{op_rename, 5}, {op_chmod, 6}, {op_snapshot, 7}, {op_remove_snapshot, 3},
-		{op_sync_one, 12}, {op_sync_all, 6}, {op_remount, 1}, {op_kill, 1},
-	};
-	unsigned at = (unsigned)below(w, 108);
+	const struct operation *op = choose_op(w);
 
 	oracle_begin(w->oracle, w->disks->nr_log);
 	if (!count(w, ANY_WRITABLE)) {
 		op_create(w);
 		return;
 	}
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-		if (at < ops[i].weight) {
-			ops[i].fn(w);
-			return;
-		}
-		at -= ops[i].weight;
-	}
+	between = op->whole ? NULL : w;
+	op->fn(w);
+	between = NULL;
 }
 
 int
