@@ -148,7 +148,11 @@ tests_unit_pool_test_pool_property_SOURCES = \
 	tests/unit/pool/model.h \
 	tests/unit/pool/property.c \
 	tests/unit/pool/property.h \
+	tests/unit/pool/property_data.c \
+	tests/unit/pool/property_names.c \
 	tests/unit/pool/property_ops.c \
+	tests/unit/pool/property_ops.h \
+	tests/unit/pool/property_snapshots.c \
 	tests/unit/pool/test-pool-property.c \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_SOURCES = tests/unit/pool/test-pool-threads.c $(AUDIT_FILES)
@@ -237,6 +241,8 @@ LDADD = $(THINFS_LIBS) $(CRITERION_LIBS) $(EXTERNAL_LIBS)
 if HAVE_CRITERION
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
+# Random operations against a model, of which 'make check-crash' has ten times as many.
+PROPERTY_TESTS = tests/unit/pool/test-pool-property
 else
 # One skipped test in their place, so that the summary of 'make check' tells of it.
 TESTS += tests/no-criterion.sh
@@ -294,7 +300,8 @@ check-kernel: all-am
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(KERNEL_TESTS)'
 
 check-crash: all-am
-	THINFS_CRASH_ALL=1 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(CRASH_TESTS) $(CRASH_SHELL_TESTS)'
+	THINFS_CRASH_ALL=1 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
+		TESTS='$(CRASH_TESTS) $(PROPERTY_TESTS) $(CRASH_SHELL_TESTS)'
 	sed -n 's/^# \([0-9]* distinct\|[0-9]* runs\|[0-9]* kills\|[0-9]* operations\|[a-z].* found after\)/&/p' \
 		$(CRASH_TESTS:.t=.log) $(CRASH_SHELL_TESTS:.sh=.log)
 

@@ -72,6 +72,7 @@ open_pool(struct property *t)
 
 	options.commit_interval_ms = 0; /* no threads */
 	options.error_if_no_space = true;
+	options.max_step = (unsigned)(t->seed % 5 * 3);
 	r = pool_open_images(&t->data.image, &t->meta.image, &options, &t->pool);
 	if (r)
 		fail(t, "opening: %s", strerror(-r));

@@ -2,7 +2,8 @@
 /*
  * property: a pool under test, its model, and the comparison of the two.
  *
- * property_ops.c does one random operation to both; property.c opens, crashes and compares.
+ * property_ops.c does one random operation to both; property.c opens, crashes and compares. Whether what takes several
+ * steps takes many small ones is of the seed.
  */
 #ifndef THINFS_TESTS_PROPERTY_H
 #define THINFS_TESTS_PROPERTY_H

@@ -2,7 +2,8 @@
 /*
  * Random operations through pool.h against a model in memory.
  *
- * THINFS_TEST_SEED repeats one run; THINFS_TEST_OPS is how many operations each run has;
+ * THINFS_TEST_SEED repeats one run; THINFS_TEST_SEEDS is how many runs each test has (1; with THINFS_CRASH_ALL, as
+ * 'make check-crash' has it, 10); THINFS_TEST_OPS is how many operations each run has;
  * THINFS_TEST_VERBOSE prints them, THINFS_TEST_PARANOID compares everything after each.
  */
 #include <config.h>
@@ -76,9 +77,10 @@ run_one(const struct property_config *config, uint64_t seed, unsigned nr_ops)
 }
 
 static void
-run(const struct property_config *config, unsigned nr_seeds)
+run(const struct property_config *config)
 {
-	const char *given = getenv("THINFS_TEST_OPS");
+	const char *given = getenv("THINFS_TEST_OPS"), *seeds = getenv("THINFS_TEST_SEEDS");
+	unsigned nr_seeds = seeds ? (unsigned)strtoul(seeds, NULL, 0) : getenv("THINFS_CRASH_ALL") ? 10 : 1;
 	unsigned nr_ops = given ? (unsigned)strtoul(given, NULL, 0) : config->nr_ops;
 
 	msg_set_sink(ignore);
@@ -92,35 +94,35 @@ Test(pool_property, any_operations_agree_with_a_model)
 {
 	static const struct property_config config = {
 		.test = "any_operations_agree_with_a_model",
-		.nr_ops = 15000,
+		.nr_ops = 10000,
 		.block_pages = 1,
 		.data_blocks = 1200,
 		.meta_blocks = 1024,
 		.commits = 50,
 	};
 
-	run(&config, 4);
+	run(&config);
 }
 
 Test(pool_property, blocks_of_192K_agree_with_a_model)
 {
 	static const struct property_config config = {
 		.test = "blocks_of_192K_agree_with_a_model",
-		.nr_ops = 10000,
+		.nr_ops = 6000,
 		.block_pages = 3,
 		.data_blocks = 500,
 		.meta_blocks = 1024,
 		.commits = 50,
 	};
 
-	run(&config, 1);
+	run(&config);
 }
 
 Test(pool_property, a_full_pool_fails_without_harm)
 {
 	static const struct property_config config = {
 		.test = "a_full_pool_fails_without_harm",
-		.nr_ops = 10000,
+		.nr_ops = 6000,
 		.block_pages = 1,
 		.data_blocks = 60,
 		.meta_blocks = 1024,
@@ -128,14 +130,14 @@ Test(pool_property, a_full_pool_fails_without_harm)
 		.commits = 50,
 	};
 
-	run(&config, 2);
+	run(&config);
 }
 
 Test(pool_property, full_metadata_fail_without_harm)
 {
 	static const struct property_config config = {
 		.test = "full_metadata_fail_without_harm",
-		.nr_ops = 8000,
+		.nr_ops = 6000,
 		.block_pages = 1,
 		.data_blocks = 1200,
 		.meta_blocks = 100,
@@ -143,21 +145,21 @@ Test(pool_property, full_metadata_fail_without_harm)
 		.commits = 50,
 	};
 
-	run(&config, 1);
+	run(&config);
 }
 
 Test(pool_property, long_transactions_agree_with_a_model)
 {
 	static const struct property_config config = {
 		.test = "long_transactions_agree_with_a_model",
-		.nr_ops = 10000,
+		.nr_ops = 7000,
 		.block_pages = 1,
 		.data_blocks = 1500,
 		.meta_blocks = 2048,
 		.commits = 2,
 	};
 
-	run(&config, 1);
+	run(&config);
 }
 
 Test(pool_property, a_commit_after_every_few_operations_agrees_with_a_model)
@@ -171,7 +173,7 @@ Test(pool_property, a_commit_after_every_few_operations_agrees_with_a_model)
 		.commits = 400,
 	};
 
-	run(&config, 1);
+	run(&config);
 }
 
 Test(pool_property, images_in_files_agree_with_a_model)
@@ -179,7 +181,7 @@ Test(pool_property, images_in_files_agree_with_a_model)
 	char dir[] = "/tmp/thinfs-property.XXXXXX", path[64];
 	struct property_config config = {
 		.test = "images_in_files_agree_with_a_model",
-		.nr_ops = 3000,
+		.nr_ops = 2000,
 		.block_pages = 1,
 		.data_blocks = 1200,
 		.meta_blocks = 1024,
@@ -188,7 +190,7 @@ Test(pool_property, images_in_files_agree_with_a_model)
 
 	cr_assert_not_null(mkdtemp(dir));
 	config.dir = dir;
-	run(&config, 1);
+	run(&config);
 	snprintf(path, sizeof(path), "%s/data", dir);
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/meta", dir);
