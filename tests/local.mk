@@ -14,6 +14,7 @@ UNIT_TESTS = \
 	tests/unit/pdata/test-btree \
 	tests/unit/pdata/test-btree-damage \
 	tests/unit/pdata/test-check \
+	tests/unit/pdata/test-check-cuts \
 	tests/unit/pdata/test-space-map \
 	tests/unit/pdata/test-thin-exact \
 	tests/unit/pdata/test-thin-meta \
@@ -125,7 +126,12 @@ tests_unit_pdata_test_btree_damage_SOURCES = \
 	tests/unit/pdata/fake_txn.c \
 	tests/unit/pdata/fake_txn.h \
 	tests/unit/pdata/test-btree-damage.c
-tests_unit_pdata_test_check_SOURCES = tests/unit/pdata/test-check.c $(AUDIT_FILES)
+CHECK_FIXTURE = \
+	tests/unit/pdata/check_fixture.c \
+	tests/unit/pdata/check_fixture.h \
+	$(AUDIT_FILES)
+tests_unit_pdata_test_check_SOURCES = tests/unit/pdata/test-check.c $(CHECK_FIXTURE)
+tests_unit_pdata_test_check_cuts_SOURCES = tests/unit/pdata/test-check-cuts.c $(CHECK_FIXTURE)
 tests_unit_pdata_test_thin_exact_SOURCES = tests/unit/pdata/test-thin-exact.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_SOURCES = tests/unit/pdata/test-thin-meta.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-meta-hostile.c $(AUDIT_FILES)
@@ -155,7 +161,14 @@ tests_unit_pool_test_pool_property_SOURCES = \
 	tests/unit/pool/property_snapshots.c \
 	tests/unit/pool/test-pool-property.c \
 	$(AUDIT_FILES)
-tests_unit_pool_test_pool_threads_t_SOURCES = tests/unit/pool/test-pool-threads.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_threads_t_SOURCES = \
+	tests/unit/pool/test-pool-threads.c \
+	tests/unit/pool/threads.h \
+	tests/unit/pool/threads_data.c \
+	tests/unit/pool/threads_names.c \
+	tests/unit/pool/threads_share.c \
+	tests/unit/pool/threads_snapshots.c \
+	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
 CRASH_FILES = \
