@@ -210,6 +210,10 @@ tests_crash_load_SOURCES = \
 	tests/crash/load.c \
 	tests/crash/load.h \
 	tests/crash/load_check.c \
+	tests/crash/load_copies.c \
+	tests/crash/load_files.c \
+	tests/crash/load_snaps.c \
+	tests/crash/load_worker.h \
 	tests/crash/sector.h
 tests_crash_load_LDADD =
 tests_crash_thinfs_mutant_SOURCES = $(thinfs_SOURCES) \

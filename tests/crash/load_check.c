@@ -167,7 +167,7 @@ list(struct load *l, const char *dir, bool directories, struct entries *out)
 		struct entry *n;
 		char path[700];
 
-		if (e->d_name[0] == '.')
+		if (e->d_name[0] == '.' || !strncmp(e->d_name, LOAD_COPY_PREFIX, strlen(LOAD_COPY_PREFIX)))
 			continue;
 		out->v = realloc(out->v, (out->nr + 1) * sizeof(*out->v));
 		if (!out->v)
@@ -417,6 +417,7 @@ load_check(struct load *l)
 	for (unsigned i = 0; i < ledger->nr_snaps; i++)
 		if (!ledger->snaps[i]->is_closed)
 			ledger_snapped(ledger, ledger->snaps[i], false);
+	load_check_copies(l);
 	find_files(l);
 	check_pairs(l);
 	check_snaps(l);
