@@ -203,16 +203,23 @@ meta_require_deletion(struct thin_dev *d)
 	struct btree top = meta_top_tree(m), details = meta_details_tree(m);
 	struct btree_cost of_top, of_details;
 	struct need need = {0};
+	bool shared = false;
 	int r = btree_remove_cost(&top, m->sb.data_mapping_root, d->id, &of_top);
 
 	if (!r)
 		r = btree_remove_cost(&details, m->sb.device_details_root, d->id, &of_details);
+	if (!r)
+		r = dev_root_is_shared(d, &shared);
 	if (r)
 		return r;
 	need.nodes = of_top.nodes + of_details.nodes;
-	need.data.down = d->info.mapped_blocks;
 	need.meta.up = of_top.values + of_top.children + of_details.children;
-	need.meta.down = d->info.mapped_blocks / INTERNAL_MIN * 2 + 4;
+	need.meta.down = 4;
+	/* Of a tree that another device has as a whole, nothing goes. */
+	if (!shared) {
+		need.data.down = d->info.mapped_blocks;
+		need.meta.down += d->info.mapped_blocks / INTERNAL_MIN * 2;
+	}
 	return check(m, &need, META_TO_DELETE);
 }
 
