@@ -30,6 +30,7 @@ static const char help[] =
 	"      threads=N                that serve requests (twice the processors)\n"
 	"      error_if_no_space        fail writes at once when the pool is full\n"
 	"      no_space_timeout=SECONDS or after so long (60; 0: never)\n"
+	"      low_water=SIZE|PERCENT%  warn when less data space than that is free\n"
 	"      skip_block_zeroing       new blocks may show what was there before\n"
 	"      ignore_discard           keep blocks that are discarded\n"
 	"      no_discard_passdown      do not give their space back to the data image\n"

@@ -50,7 +50,7 @@ static const char *const ignored[] = {
 	"nouser", "owner", "group", "nofail", "_netdev", "default_permissions",
 };
 
-static const char *const later[] = {"grow", "max", "low_water", "origin"};
+static const char *const later[] = {"grow", "max", "origin"};
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -92,6 +92,25 @@ parse_seconds(const char *text, unsigned *ms)
 	return 0;
 }
 
+/* "10G" or "5%": what of the data space must be free. */
+static int
+parse_low_water(struct pool_options *o, char **argv, const char *value)
+{
+	size_t len = strlen(value);
+	char digits[4] = "";
+	uint64_t percent;
+
+	if (!len || value[len - 1] != '%')
+		return common_size(argv, "low_water", value, &o->low_water_bytes);
+	if (len <= sizeof(digits))
+		memcpy(digits, value, len - 1);
+	if (number_parse(digits, 100, &percent))
+		return common_usage(argv, "low_water=%s: not a size, like 10G, nor from 0%% to 100%%", value);
+	o->low_water_percent = (unsigned)percent;
+	o->low_water_bytes = 0;
+	return 0;
+}
+
 static int
 parse_value(struct mount_options *o, char **argv, const char *name, const char *value)
 {
@@ -110,6 +129,9 @@ parse_value(struct mount_options *o, char **argv, const char *name, const char *
 		if (r)
 			return common_usage(argv, "no_space_timeout=%s: not a number of seconds",
 					    value);
+	} else if (strcmp(name, "low_water") == 0) {
+		o->pool.low_water_percent = 0;
+		return parse_low_water(&o->pool, argv, value);
 	} else if (strcmp(name, "metadata_cache") == 0) {
 		r = common_size(argv, "metadata_cache", value, &number);
 		if (r)

@@ -51,6 +51,23 @@ print_space(const char *what, const json_t *space)
 	       total ? 100.0 * (double)used / (double)total : 0.0);
 }
 
+/* What was removed or cut and is not all back yet. */
+static void
+print_reclaim(const json_t *reclaim)
+{
+	uint64_t volumes = common_json_number(reclaim, "volumes", 0);
+	uint64_t open = common_json_number(reclaim, "open", 0);
+	char bytes[32];
+
+	if (!volumes)
+		return;
+	printf("%-13s %s of %" PRIu64 " volumes", "to come back",
+	       size_format(common_json_number(reclaim, "bytes", 0), bytes, sizeof(bytes)), volumes);
+	if (open)
+		printf(", %" PRIu64 " of them still open", open);
+	putchar('\n');
+}
+
 static int
 print_text(const struct target *target, const json_t *status)
 {
@@ -71,6 +88,7 @@ print_text(const struct target *target, const json_t *status)
 	       size_format(common_json_number(status, "block_size", 0), block, sizeof(block)));
 	print_space("data", json_object_get(status, "data"));
 	print_space("metadata", json_object_get(status, "metadata"));
+	print_reclaim(json_object_get(status, "reclaim"));
 	if (json_object_get(status, "volumes"))
 		printf("%-13s %" PRIu64 "\n", "volumes", common_json_number(status, "volumes", 0));
 	if (json_object_get(status, "snapshots"))

@@ -173,6 +173,7 @@ settle(struct pool *p, uint64_t txn)
 	passdown_queue(p, &freed);
 	if (!pass_down)
 		pool_space_hook(p);
+	pool_watch_space(p);
 }
 
 /*

@@ -33,4 +33,5 @@ libpool_a_SOURCES = \
 	src/pool/timer.c \
 	src/pool/usage.c \
 	src/pool/vol.c \
-	src/pool/vol_io.c
+	src/pool/vol_io.c \
+	src/pool/watch.c

@@ -300,6 +300,7 @@ pool_start(struct pool *p)
 
 	if (p->read_only)
 		return 0;
+	pool_watch_space(p);
 	if (p->options.commit_interval_ms) {
 		r = passdown_start(p);
 		if (!r)
@@ -436,6 +437,7 @@ pool_get_status(struct pool *p, struct pool_status *st)
 		.data_blocks = info.nr_data_blocks,
 		.data_used = info.used_data_blocks,
 		.data_available = info.nr_data_blocks - info.used_data_blocks,
+		.data_low_water = pool_low_water(p, info.nr_data_blocks),
 		.meta_blocks = info.nr_meta_blocks,
 		.meta_used = info.used_meta_blocks,
 		.meta_reserve = info.meta_reserve,

@@ -44,6 +44,9 @@ struct pool_options {
 	bool no_discard_passdown;
 	bool error_if_no_space;
 	unsigned no_space_timeout_s; /* 0: forever */
+	/* Warn when no more data space than that is free: in percent of all, or, when 0, in bytes. */
+	unsigned low_water_percent;
+	uint64_t low_water_bytes;
 	unsigned commit_interval_ms; /* of the timer; 0: no timer, only pool_sync() commits */
 	uint64_t metadata_cache_bytes;
 	unsigned max_step; /* mappings that one step of a long change may take; 0: as many as is good. For tests */
@@ -99,12 +102,22 @@ struct pool_status {
 	uint64_t block_bytes;
 	uint64_t data_blocks, data_used; /* in data blocks */
 	uint64_t data_available; /* can be written by volumes: free less what the catalog needs */
+	uint64_t data_low_water; /* a warning comes when no more than that is free; 0: none */
 	uint64_t meta_blocks, meta_used, meta_reserve; /* 4 KiB blocks; used without the reserve */
 	uint64_t held_root;
 	uint64_t nr_volumes, nr_snapshots; /* devices with a name in the top directory; in others */
 };
 
 void pool_get_status(struct pool *p, struct pool_status *st);
+/* What is to come back of volumes that were removed or cut, in the background. */
+struct pool_reclaim {
+	uint64_t nr_volumes;
+	uint64_t nr_open; /* of them: removed, but held open, so nothing happens yet */
+	uint64_t bytes; /* that those which were removed still map; what others share of it does not come back */
+};
+
+/* Needs a look at each volume of the pool, a few at a time. */
+void pool_get_reclaim(struct pool *p, struct pool_reclaim *reclaim);
 enum pool_mode pool_get_mode(struct pool *p);
 uint64_t pool_block_bytes(const struct pool *p);
 const struct pool_options *pool_get_options(const struct pool *p);
@@ -217,6 +230,7 @@ struct vol_attr {
 	bool has_parent;
 	uint32_t parent; /* id of the device it was made from */
 	bool deleted; /* has no name any more */
+	uint64_t opens; /* open files on it */
 };
 
 int vol_getattr(struct vol *v, struct vol_attr *attr);
@@ -225,6 +239,12 @@ int vol_getattr(struct vol *v, struct vol_attr *attr);
  * in it. O(what it does not share); what changes meanwhile may be counted or not.
  */
 int vol_exclusive(struct vol *v, uint64_t *bytes);
+
+/*
+ * Bytes of the data image that removing the NR volumes IDS, which are sorted here, would free: what they share only among
+ * themselves is in it. Changes meanwhile as above. Memory as meta_tally_add(). -ENOENT, -ESTALE: one of them is not there.
+ */
+int pool_freed_by(struct pool *p, uint32_t *ids, size_t nr, uint64_t *bytes);
 
 enum vol_attr_set {
 	VOL_SET_MODE = 1,

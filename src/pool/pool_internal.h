@@ -126,6 +126,12 @@ struct passdown {
 	bool runs;
 };
 
+/* What watch.c has told; of the one who leads commits. */
+struct watch {
+	unsigned data_told, meta_told; /* marks that were passed */
+	bool low;
+};
+
 struct sync_request {
 	struct vol *vol;
 	void (*done)(void *arg, int error);
@@ -171,6 +177,7 @@ struct pool {
 	pthread_t sync_thread;
 	bool sync_runs; /* const while calls are under way */
 	bool flush_failed; /* a flush of the data image did, and it was said; of the one who leads */
+	struct watch watch;
 
 	struct mutex timer_lock;
 	pthread_cond_t timer_wake;
@@ -249,6 +256,13 @@ int commit_flush_data(struct pool *p);
 int sync_start(struct pool *p);
 /* When no call is under way any more. */
 void sync_stop(struct pool *p);
+
+/* --- watch.c --- */
+
+/* Warn of space that runs short. By the one who leads commits, or before there are any; no lock held. */
+void pool_watch_space(struct pool *p);
+/* The option low_water, in data blocks; 0: none. */
+uint64_t pool_low_water(const struct pool *p, uint64_t nr_data_blocks);
 
 /* --- timer.c --- */
 

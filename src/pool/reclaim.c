@@ -16,6 +16,9 @@
 /* Mappings taken back in one hold of meta_lock. */
 #define RECLAIM_AT_ONCE 4096U
 
+/* Volumes looked at in one hold of meta_lock. */
+#define LOOK_AT_ONCE 4096U
+
 /* How long to wait after a failure; other transactions may have made room by then. */
 #define RETRY_SECONDS 1
 
@@ -193,20 +196,55 @@ reclaim_queue(struct vol *v)
 	mutex_unlock(&p->reclaim_lock);
 }
 
+/* The first volume from *ID on that has something left to do, held; NULL: not among the next ones, *ID is where to go on. */
+static struct vol *
+find_left_over_near(struct pool *p, uint32_t *id, bool *more)
+{
+	struct vol key = {.id = *id}, *v;
+	unsigned left = LOOK_AT_ONCE;
+
+	rwlock_rdlock(&p->meta_lock);
+	v = RB_NFIND(vol_id_tree, &p->vols, &key);
+	while (v && left-- && !(v->flags & (RECORD_DELETED | RECORD_SHRINKING)))
+		v = RB_NEXT(vol_id_tree, &p->vols, v);
+	*more = v;
+	if (v)
+		*id = v->id;
+	v = v && v->flags & (RECORD_DELETED | RECORD_SHRINKING) ? vol_get(v) : NULL;
+	rwlock_unlock(&p->meta_lock);
+	return v;
+}
+
 /* The first volume from ID on with something left to do, held; NULL: none. */
 static struct vol *
 find_left_over(struct pool *p, uint32_t id)
 {
-	struct vol key = {.id = id}, *v;
+	struct vol *v;
+	bool more;
 
-	rwlock_rdlock(&p->meta_lock);
-	v = RB_NFIND(vol_id_tree, &p->vols, &key);
-	while (v && !(v->flags & (RECORD_DELETED | RECORD_SHRINKING)))
-		v = RB_NEXT(vol_id_tree, &p->vols, v);
-	if (v)
-		vol_get(v);
-	rwlock_unlock(&p->meta_lock);
+	do
+		v = find_left_over_near(p, &id, &more);
+	while (!v && more);
 	return v;
+}
+
+void
+pool_get_reclaim(struct pool *p, struct pool_reclaim *reclaim)
+{
+	struct vol_attr a;
+	struct vol *v;
+	uint32_t id;
+
+	*reclaim = (struct pool_reclaim){0};
+	for (id = 0; (v = find_left_over(p, id)); id++) {
+		id = v->id;
+		if (!vol_getattr(v, &a)) { /* else it has gone meanwhile */
+			reclaim->nr_volumes++;
+			reclaim->nr_open += a.deleted && a.opens;
+			reclaim->bytes += a.deleted ? a.mapped_bytes : 0;
+		}
+		vol_put(v);
+	}
 }
 
 /* What a crash, or the end of the last mount, left to do. No lock held: the reclaimer is at work on the first ones. */

@@ -178,13 +178,15 @@ status_line(struct pool *p, const struct pool_status *st)
 json_t *
 report_status(struct pool *p)
 {
+	struct pool_reclaim reclaim;
 	struct pool_status st;
 	uint64_t block;
 
 	pool_get_status(p, &st);
+	pool_get_reclaim(p, &reclaim);
 	block = st.block_bytes;
-	return json_pack("{s:s, s:I, s:I, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:b, s:o, s:I, s:I,"
-			 " s:s, s:s, s:o}",
+	return json_pack("{s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:b, s:o,"
+			 " s:I, s:I, s:s, s:s, s:o}",
 			 "mode", pool_mode_name(st.mode),
 			 "transaction", (json_int_t)st.transaction_id,
 			 "block_size", (json_int_t)block,
@@ -192,10 +194,15 @@ report_status(struct pool *p)
 			 "total", (json_int_t)(st.data_blocks * block),
 			 "used", (json_int_t)(st.data_used * block),
 			 "available", (json_int_t)(st.data_available * block),
+			 "low_water", (json_int_t)(st.data_low_water * block),
 			 "metadata",
 			 "total", (json_int_t)(st.meta_blocks * METADATA_BLOCK_SIZE),
 			 "used", (json_int_t)(st.meta_used * METADATA_BLOCK_SIZE),
 			 "reserve", (json_int_t)(st.meta_reserve * METADATA_BLOCK_SIZE),
+			 "reclaim",
+			 "volumes", (json_int_t)reclaim.nr_volumes,
+			 "open", (json_int_t)reclaim.nr_open,
+			 "bytes", (json_int_t)reclaim.bytes,
 			 "needs_check", st.needs_check,
 			 "held_root", st.held_root ? json_integer((json_int_t)st.held_root)
 						   : json_null(),

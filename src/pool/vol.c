@@ -110,6 +110,7 @@ vol_getattr(struct vol *v, struct vol_attr *attr)
 		.has_parent = v->parent != RECORD_NO_PARENT,
 		.parent = v->parent,
 		.deleted = !v->dir,
+		.opens = v->opens,
 	};
 	rwlock_unlock(&v->pool->meta_lock);
 	return 0;
