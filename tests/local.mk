@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-pool-blocks \
+	tests/unit/pool/test-pool-usage \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
 	tests/unit/util/test-lock-order \

@@ -93,10 +93,15 @@ int btree_iterate(const struct btree *t, uint64_t root, uint64_t begin, btree_vi
 
 /*
  * The same for the leaves that nothing else reaches: no node on the way to them has more than one reference, so deleting the
- * tree would drop what they refer to. At most MAX_LEAVES of them, from BEGIN on; *next: where to go on, when *more.
+ * tree would drop what they refer to. At most MAX_LEAVES (> 0) of them, from BEGIN on; *next: where to go on, when *more.
+ * Begin with 0, and go on from *next only.
+ *
+ * With ENTER, it decides about nodes that have several references: called for each way to one, once, and with AGAIN when a
+ * further call comes that way to go on. Deleting several trees is all ways to a node, from all of them, being taken.
  */
+typedef int (*btree_enter_fn)(void *arg, uint64_t node, uint32_t count, bool again, bool *enter);
 int btree_iterate_unshared(const struct btree *t, uint64_t root, uint64_t begin, unsigned max_leaves,
-			   btree_visit_fn fn, void *arg, uint64_t *next, bool *more);
+			   btree_enter_fn enter, btree_visit_fn fn, void *arg, uint64_t *next, bool *more);
 
 /* Whether a node on the way to KEY has more than one reference. -ENODATA: no such key. */
 int btree_path_is_shared(const struct btree *t, uint64_t root, uint64_t key, bool *shared);

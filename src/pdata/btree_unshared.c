@@ -14,6 +14,7 @@ struct walk {
 	const struct btree *t;
 	uint64_t begin;
 	unsigned leaves_left;
+	btree_enter_fn enter; /* or NULL: what has one reference */
 	btree_visit_fn fn;
 	void *arg;
 	uint64_t next;
@@ -30,22 +31,42 @@ is_shared(const struct btree *t, uint64_t nr, bool *shared)
 	return r;
 }
 
+/* AGAIN: this way to the node was taken before, up to w->begin. */
+static int
+may_enter(const struct walk *w, uint64_t nr, bool again, bool *enter)
+{
+	uint32_t count;
+	int r = txn_count(w->t->txn, nr, &count);
+
+	if (r)
+		return r;
+	if (count <= 1 || !w->enter) {
+		*enter = count <= 1;
+		return 0;
+	}
+	return w->enter(w->arg, nr, count, again, enter);
+}
+
 static int
 visit_leaf(struct walk *w, const struct btree_step *s)
 {
 	const struct disk_node *n = step_node(s);
+	uint64_t last = 0;
+	bool any = false;
 	int r = 0;
 
-	if (!w->leaves_left) {
-		w->next = s->first > w->begin ? s->first : w->begin;
-		w->more = true;
-		return 1;
+	for (unsigned i = 0; i < node_nr(n) && !r; i++) {
+		if (node_key(n, i) < w->begin)
+			continue;
+		last = node_key(n, i);
+		any = true;
+		r = w->fn(w->arg, last, node_value(n, i));
 	}
-	w->leaves_left--;
-	for (unsigned i = 0; i < node_nr(n) && !r; i++)
-		if (node_key(n, i) >= w->begin)
-			r = w->fn(w->arg, node_key(n, i), node_value(n, i));
-	return r;
+	if (r || !any || --w->leaves_left || last == UINT64_MAX)
+		return r;
+	w->next = last + 1;
+	w->more = true;
+	return 1;
 }
 
 static int
@@ -58,10 +79,10 @@ visit(struct walk *w, const struct btree_step *s)
 		return visit_leaf(w, s);
 	for (i = i < 0 ? 0 : i; !r && i < (int)node_nr(n); i++) {
 		struct btree_step child;
-		bool shared;
+		bool enter;
 
-		r = is_shared(w->t, node_child(n, (unsigned)i), &shared);
-		if (r || shared)
+		r = may_enter(w, node_child(n, (unsigned)i), node_key(n, (unsigned)i) < w->begin, &enter);
+		if (r || !enter)
 			continue;
 		r = btree_step_child(w->t, s, (unsigned)i, &child);
 		if (r)
@@ -74,16 +95,16 @@ visit(struct walk *w, const struct btree_step *s)
 
 int
 btree_iterate_unshared(const struct btree *t, uint64_t root, uint64_t begin, unsigned max_leaves,
-		       btree_visit_fn fn, void *arg, uint64_t *next, bool *more)
+		       btree_enter_fn enter, btree_visit_fn fn, void *arg, uint64_t *next, bool *more)
 {
-	struct walk w = {
-		.t = t, .begin = begin, .leaves_left = max_leaves, .fn = fn, .arg = arg};
+	struct walk w = {.t = t, .begin = begin, .leaves_left = max_leaves, .enter = enter, .fn = fn,
+			 .arg = arg};
 	struct btree_step s;
-	bool shared;
-	int r = is_shared(t, root, &shared);
+	bool own;
+	int r = may_enter(&w, root, begin > 0, &own);
 
 	*more = false;
-	if (r || shared)
+	if (r || !own)
 		return r;
 	r = btree_step_root(t, root, &s);
 	if (r)

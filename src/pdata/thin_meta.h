@@ -184,6 +184,18 @@ int dev_root_is_shared(struct thin_dev *d, bool *is_shared);
 int dev_exclusive(struct thin_dev *d, uint64_t from, unsigned max_leaves, uint64_t *blocks,
 		  uint64_t *next, bool *more);
 
+/*
+ * How many data blocks deleting several devices would free, all of them together: add each, once, from 0 to the end as with
+ * dev_exclusive(). What has changed between the calls may be counted or not. Memory: 32 bytes for each node and data block
+ * with several references that a device in it does not share as a part of a larger tree. -ENOMEM
+ */
+struct meta_tally;
+struct meta_tally *meta_tally_new(void); /* NULL: no memory */
+void meta_tally_free(struct meta_tally *t); /* NULL is fine */
+int meta_tally_add(struct meta_tally *t, struct thin_dev *d, uint64_t from, unsigned max_leaves,
+		   uint64_t *next, bool *more); /* shared */
+uint64_t meta_tally_blocks(const struct meta_tally *t);
+
 /* --- the pool --- */
 
 int meta_set_transaction_id(struct thin_meta *m, uint64_t current, uint64_t new_id); /* -EINVAL: harmless */
