@@ -15,6 +15,8 @@ thinfs_SOURCES += \
 	src/cmd/mount.c \
 	src/cmd/mount_options.c \
 	src/cmd/mount_options.h \
+	src/cmd/removal.c \
+	src/cmd/removal.h \
 	src/cmd/remove.c \
 	src/cmd/report.c \
 	src/cmd/report.h \

@@ -10,19 +10,20 @@
 #include <unistd.h>
 
 #include "cmd/common.h"
+#include "cmd/removal.h"
 #include "cmd/target.h"
 #include "fuse/inode.h"
 #include "util/msg.h"
-#include "util/size.h"
 
 static const char help[] =
-	"Usage: thinfs remove [--dry-run] PATH...\n"
+	"Usage: thinfs remove [--dry-run [--json]] PATH...\n"
 	"Remove volumes, snapshots, or volumes in snapshots from a mounted pool.\n"
 	"\n"
 	"The name goes at once, the space comes back in the background. A volume in use\n"
 	"goes when it is no more; a snapshot of which something is in use is refused.\n"
 	"\n"
-	"  -n, --dry-run   only say what would go\n"
+	"  -n, --dry-run   only say what would go, and what space would come back\n"
+	"      --json      say it as JSON; sizes in bytes\n"
 	"  -h, --help      print this\n"
 	"\n"
 	"Example: thinfs remove /mnt/pool/vm1 /mnt/pool/.snapshots/monday\n";
@@ -43,20 +44,9 @@ say_why(const char *path, int error)
 	}
 }
 
-static void
-print_what(const char *path, const struct stat *st)
-{
-	char mapped[32];
-
-	if (S_ISDIR(st->st_mode))
-		printf("would remove the snapshot %s with all that is in it\n", path);
-	else
-		printf("would remove %s (%s mapped)\n", path,
-		       size_format((uint64_t)st->st_blocks * 512, mapped, sizeof(mapped)));
-}
-
+/* With PLAN, only put it there. */
 static int
-remove_one(const char *path, bool dry_run)
+remove_one(const char *path, struct removal *plan)
 {
 	struct target target;
 	struct path split;
@@ -73,8 +63,8 @@ remove_one(const char *path, bool dry_run)
 		error = errno;
 	else if (S_ISDIR(st.st_mode) && st.st_ino == INODE_NR_SNAPSHOTS)
 		error = EPERM;
-	else if (dry_run)
-		print_what(path, &st);
+	else if (plan)
+		error = -removal_add(plan, path, &target, split.base, &st);
 	else if (unlinkat(target.fd, split.base, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0))
 		error = errno;
 	if (error)
@@ -84,28 +74,56 @@ remove_one(const char *path, bool dry_run)
 	return error ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* What would be freed is said of all paths or not at all. */
+static int
+dry_run(char **paths, int nr, bool as_json)
+{
+	struct removal plan = {0};
+	int status = EXIT_DONE;
+	uint64_t freed;
+
+	for (int i = 0; i < nr; i++) {
+		if (remove_one(paths[i], &plan) != EXIT_DONE)
+			status = EXIT_FAILED;
+	}
+	if (status == EXIT_DONE)
+		status = removal_freed(&plan, &freed);
+	if (status == EXIT_DONE)
+		status = removal_print(&plan, freed, as_json);
+	removal_clear(&plan);
+	return status;
+}
+
 int
 cmd_remove(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"dry-run", no_argument, NULL, 'n'},
+		{"json", no_argument, NULL, 'j'},
 		COMMON_HELP,
 		COMMON_END,
 	};
-	bool dry_run = false;
+	bool only_say = false, as_json = false;
 	int c, status;
 
 	while ((c = common_option(argc, argv, "n", longs, help, &status)) != COMMON_NO_MORE) {
 		if (c == COMMON_EXIT)
 			return status;
-		dry_run = true;
+		if (c == 'n')
+			only_say = true;
+		else
+			as_json = true;
 	}
 	if (optind == argc)
 		return common_usage(argv, "needs the paths to remove");
+	if (as_json && !only_say)
+		return common_usage(argv, "--json goes with --dry-run");
+	if (only_say)
+		return dry_run(argv + optind, argc - optind, as_json);
 	status = EXIT_DONE;
 	for (int i = optind; i < argc; i++) {
-		if (remove_one(argv[i], dry_run) != EXIT_DONE)
+		if (remove_one(argv[i], NULL) != EXIT_DONE)
 			status = EXIT_FAILED;
 	}
-	return dry_run && common_flush() != EXIT_DONE ? EXIT_FAILED : status;
+	return status;
 }

@@ -14,6 +14,7 @@
 #include "cmd/target.h"
 #include "fuse/inode.h"
 #include "pool/report.h"
+#include "util/minmax.h"
 #include "util/msg.h"
 
 #define FUSE_MAGIC 0x65735546 /* f_type of statfs(2); linux/magic.h of Debian 12 lacks it */
@@ -155,4 +156,28 @@ target_report(struct target *t, enum control_report what)
 			  t->info.data_path, error.text);
 	free(text);
 	return json;
+}
+
+int
+target_freed_by(struct target *t, const uint32_t *ids, size_t nr, uint64_t *bytes)
+{
+	struct control_freed *f = calloc(1, sizeof(*f));
+	int r = f ? 0 : -1;
+
+	for (size_t done = 0; !r; done += f->nr) {
+		f->nr = (uint32_t)min_u64(nr - done, sizeof(f->ids) / sizeof(f->ids[0]));
+		f->more = done + f->nr < nr;
+		if (f->nr)
+			memcpy(f->ids, ids + done, f->nr * sizeof(*ids));
+		r = ioctl(t->fd, CONTROL_IOC_FREED, f);
+		if (!f->more)
+			break;
+	}
+	if (r)
+		msg_error("cannot tell what would be freed of %s: %s", t->info.data_path,
+			  errno == EACCES ? "only root and who mounted the pool may ask" : strerror(errno));
+	else
+		*bytes = f->bytes;
+	free(f);
+	return r ? EXIT_FAILED : 0;
 }

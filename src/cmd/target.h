@@ -32,6 +32,9 @@ bool target_is_top(const struct target *t, const char *dir);
 /* What the pool or its daemon reports; the caller owns it. NULL after a message. */
 json_t *target_report(struct target *t, enum control_report what);
 
+/* Bytes that removing the NR volumes IDS of a mounted pool would free, all together. 0 or EXIT_FAILED. */
+int target_freed_by(struct target *t, const uint32_t *ids, size_t nr, uint64_t *bytes);
+
 /* Whether FD is a directory in a mounted pool: fills in *INFO. No message; errno tells. */
 bool target_is_mount(int fd, struct control_info *info);
 

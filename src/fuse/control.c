@@ -17,6 +17,7 @@
 #include "pool/report.h"
 
 #define NAMES_MAX (16U << 20) /* bytes of names in one request for a snapshot */
+#define IDS_MAX (16U << 20) /* no pool has more volumes */
 
 static bool
 is_owner(fuse_req_t req)
@@ -186,6 +187,60 @@ do_snapshot(fuse_req_t req, struct dir_handle *h, const void *in)
 	free(names);
 }
 
+static int
+add_ids(struct dir_handle *h, const struct control_freed *f)
+{
+	uint32_t *ids;
+	int r = 0;
+
+	mutex_lock(&h->lock);
+	if (h->nr_ids + f->nr > IDS_MAX) {
+		r = -E2BIG;
+	} else if (f->nr) {
+		ids = reallocarray(h->ids, h->nr_ids + f->nr, sizeof(*ids));
+		if (ids) {
+			memcpy(ids + h->nr_ids, f->ids, f->nr * sizeof(*ids));
+			h->ids = ids;
+			h->nr_ids += f->nr;
+		} else {
+			r = -ENOMEM;
+		}
+	}
+	mutex_unlock(&h->lock);
+	return r;
+}
+
+static void
+do_freed(fuse_req_t req, struct dir_handle *h, const void *in)
+{
+	struct control_freed *f = session_buffer();
+	uint32_t *ids = NULL;
+	size_t nr = 0;
+	int r = 0;
+
+	memcpy(f, in, sizeof(*f));
+	if (!is_owner(req))
+		r = -EACCES; /* as for removing them */
+	else if (f->nr > sizeof(f->ids) / sizeof(f->ids[0]))
+		r = -EINVAL;
+	if (!r)
+		r = add_ids(h, f);
+	if (!r && !f->more) {
+		mutex_lock(&h->lock);
+		ids = h->ids;
+		nr = h->nr_ids;
+		h->ids = NULL;
+		h->nr_ids = 0;
+		mutex_unlock(&h->lock);
+		r = pool_freed_by(session_of(req)->pool, ids, nr, &f->bytes);
+		free(ids);
+	}
+	if (r)
+		ops_reply(req, r);
+	else
+		fuse_reply_ioctl(req, 0, f, sizeof(*f));
+}
+
 static bool
 is_string(const char *text, size_t size)
 {
@@ -258,6 +313,8 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 		 in_size == sizeof(struct control_clone))
 		do_clone(req, inode_of(&session_of(req)->inodes, ino), in,
 			 cmd == CONTROL_IOC_REVERT);
+	else if (cmd == CONTROL_IOC_FREED && in_size == sizeof(struct control_freed))
+		do_freed(req, h, in);
 	else if (cmd == CONTROL_IOC_SHUTDOWN)
 		do_shutdown(req);
 	else

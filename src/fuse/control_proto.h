@@ -62,6 +62,17 @@ struct control_clone {
 	char safety[256];
 };
 
+/*
+ * How many bytes removing volumes would free, all of them together. Their ids may come in several calls: all but the last say
+ * MORE. Only root and who mounted.
+ */
+struct control_freed {
+	uint64_t bytes; /* out */
+	uint32_t more;
+	uint32_t nr; /* ids in this call */
+	uint32_t ids[4000];
+};
+
 #define CONTROL_IOC_INFO _IOR(0xf5, 0x60, struct control_info)
 #define CONTROL_IOC_READ _IOWR(0xf5, 0x61, struct control_read)
 #define CONTROL_IOC_SNAPSHOT _IOW(0xf5, 0x62, struct control_snapshot)
@@ -69,5 +80,6 @@ struct control_clone {
 #define CONTROL_IOC_SHUTDOWN _IO(0xf5, 0x63)
 #define CONTROL_IOC_CLONE _IOW(0xf5, 0x64, struct control_clone)
 #define CONTROL_IOC_REVERT _IOW(0xf5, 0x65, struct control_clone)
+#define CONTROL_IOC_FREED _IOWR(0xf5, 0x66, struct control_freed)
 
 #endif

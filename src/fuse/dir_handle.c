@@ -39,6 +39,7 @@ dir_handle_close(struct mount *m, struct dir_handle *h)
 	mutex_destroy(&h->lock);
 	free(h->text);
 	free(h->names);
+	free(h->ids);
 	free(h);
 }
 

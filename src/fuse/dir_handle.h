@@ -17,6 +17,8 @@ struct dir_handle {
 	uint32_t text_what; /* lock */
 	char *names; /* lock: of the snapshot being asked for, each ended by NUL */
 	size_t names_len, nr_names; /* lock */
+	uint32_t *ids; /* lock: of volumes, for CONTROL_IOC_FREED */
+	size_t nr_ids; /* lock */
 };
 
 static inline struct dir_handle *

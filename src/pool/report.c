@@ -3,22 +3,23 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pool/pool_internal.h"
 #include "pool/report.h"
 
-/* Names are bytes: what is no UTF-8 is given as Latin-1. */
-static json_t *
-json_text(const char *bytes)
+json_t *
+report_text(const char *bytes)
 {
 	json_t *text = json_string(bytes);
-	char utf8[2 * (sizeof(SNAPSHOTS_DIR) + 2 * RECORD_NAME_SIZE + 2)];
+	char *utf8;
 	size_t n = 0;
 
 	if (text)
 		return text;
-	for (const char *c = bytes; *c && n < sizeof(utf8) - 2; c++) {
+	utf8 = malloc(2 * strlen(bytes) + 1);
+	for (const char *c = bytes; utf8 && *c; c++) {
 		unsigned char b = (unsigned char)*c;
 
 		if (b >= 0x80) {
@@ -28,7 +29,9 @@ json_text(const char *bytes)
 			utf8[n++] = *c;
 		}
 	}
-	return json_stringn(utf8, n);
+	text = utf8 ? json_stringn(utf8, n) : NULL;
+	free(utf8);
+	return text;
 }
 
 static json_t *
@@ -37,9 +40,9 @@ json_path(const char *name, const char *snapshot)
 	char path[sizeof(SNAPSHOTS_DIR) + 2 * RECORD_NAME_SIZE + 2];
 
 	if (!snapshot[0])
-		return json_text(name);
+		return report_text(name);
 	snprintf(path, sizeof(path), "%s/%s/%s", SNAPSHOTS_DIR, snapshot, name);
-	return json_text(path);
+	return report_text(path);
 }
 
 static json_t *
@@ -70,8 +73,8 @@ report_volume(struct vol *v)
 	return json_pack("{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b, s:o, s:o, s:I, s:I, s:I}",
 			 "id", (json_int_t)a.id,
 			 "path", json_path(name, snapshot),
-			 "name", json_text(name),
-			 "snapshot", snapshot[0] ? json_text(snapshot) : json_null(),
+			 "name", report_text(name),
+			 "snapshot", snapshot[0] ? report_text(snapshot) : json_null(),
 			 "size", (json_int_t)a.size,
 			 "mapped", (json_int_t)a.mapped_bytes,
 			 "exclusive", (json_int_t)exclusive,

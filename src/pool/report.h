@@ -20,4 +20,7 @@ json_t *report_list_for(struct pool *p, const struct pool_caller *reader);
 /* {"mode", "transaction", "block_size", "data": {"total", "used"}, "metadata": {"total", "used", "reserve"}, "needs_check", "status_line", ...} */
 json_t *report_status(struct pool *p);
 
+/* A name or path as JSON text. They are bytes: what is no UTF-8 is given as Latin-1. */
+json_t *report_text(const char *bytes);
+
 #endif
