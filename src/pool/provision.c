@@ -31,6 +31,7 @@ struct fill {
 	uint64_t begin, end; /* bytes of the volume to write, within the blocks */
 	const uint8_t *buf; /* what comes to BEGIN; NULL: zeros */
 	bool bare; /* what is not written may stay as it is in the new place */
+	bool promised; /* for fallocate(2): reads as zeros whatever the options say, and what is below provides for it */
 };
 
 /* --- getting blocks --- */
@@ -260,8 +261,15 @@ is_bare(struct pool *p, const struct fill *f)
 
 	if (f->old != MAP_HOLE || (f->buf && f->end - f->begin == len))
 		return false;
-	return p->options.skip_block_zeroing ||
+	return (p->options.skip_block_zeroing && !f->promised) ||
 	       image_is_hole(p->data, f->dblock * p->block_bytes, len);
+}
+
+/* Without that, a write to blocks that the pool has could still fail: the data image may be sparse. */
+static int
+allocate_below(struct pool *p, uint64_t dblock, uint64_t nr)
+{
+	return image_allocate(pool_data(p), dblock * p->block_bytes, nr * p->block_bytes);
 }
 
 static int
@@ -271,9 +279,13 @@ provision_run(struct vol *v, struct fill *f, unsigned flags)
 
 	f->bare = is_bare(v->pool, f);
 	r = fill_blocks(v, f);
-
+	if (!r && f->promised)
+		r = allocate_below(v->pool, f->dblock, f->len);
 	if (!r)
 		r = insert(v, f, flags);
+	if (r && f->promised) /* of the last blocks that there are below, some may have been taken */
+		image_discard(pool_data(v->pool), f->dblock * v->pool->block_bytes,
+			      f->len * v->pool->block_bytes);
 	if (r)
 		give_back(v, f->dblock, f->len, r);
 	return r;
@@ -300,7 +312,8 @@ replace_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64
 		f.begin = max_u64(begin, start);
 		f.end = min_u64(end, start + f.len * size);
 		f.buf = buf ? buf + (f.begin - begin) : NULL;
-		if (flags & PROVISION_ALLOCATE)
+		f.promised = flags & PROVISION_ALLOCATE;
+		if (f.promised)
 			f.begin = f.end = start + (run->dblock == MAP_HOLE ? 0 : f.len * size);
 		r = provision_run(v, &f, flags);
 		done += f.len;
@@ -338,7 +351,7 @@ write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t
 	if (run->dblock == MAP_HOLE || run->shared)
 		return replace_run(v, run, buf, begin, end, flags);
 	if (flags & PROVISION_ALLOCATE)
-		return 0;
+		return allocate_below(p, run->dblock, run->len);
 	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
 	vol_will_overwrite(v);
 	r = buf ? image_write(pool_data(p), buf, end - begin, place)
