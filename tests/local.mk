@@ -76,6 +76,8 @@ MOUNT_TESTS = \
 	tests/mount/nonroot.sh \
 	tests/mount/order.sh \
 	tests/mount/permissions.sh \
+	tests/mount/promise.sh \
+	tests/mount/reclaim.sh \
 	tests/mount/residue.sh \
 	tests/mount/scale.sh \
 	tests/mount/snapshot.sh \
