@@ -61,6 +61,7 @@ FUZZ_TESTS = \
 	tests/fuzz/replay.t
 
 MOUNT_TESTS = \
+	tests/mount/accounting.sh \
 	tests/mount/badinput.sh \
 	tests/mount/check.sh \
 	tests/mount/cli.sh \
