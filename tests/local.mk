@@ -80,6 +80,7 @@ MOUNT_TESTS = \
 	tests/mount/promise.sh \
 	tests/mount/reclaim.sh \
 	tests/mount/residue.sh \
+	tests/mount/resize.sh \
 	tests/mount/scale.sh \
 	tests/mount/snapshot.sh \
 	tests/mount/space.sh \

@@ -28,6 +28,7 @@ int cmd_format(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_remove(int argc, char **argv);
+int cmd_resize(int argc, char **argv);
 int cmd_revert(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_status(int argc, char **argv);

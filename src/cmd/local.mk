@@ -20,6 +20,7 @@ thinfs_SOURCES += \
 	src/cmd/remove.c \
 	src/cmd/report.c \
 	src/cmd/report.h \
+	src/cmd/resize.c \
 	src/cmd/revert.c \
 	src/cmd/snapshot.c \
 	src/cmd/status.c \

@@ -31,6 +31,9 @@ static const char help[] =
 	"      error_if_no_space        fail writes at once when the pool is full\n"
 	"      no_space_timeout=SECONDS or after so long (60; 0: never)\n"
 	"      low_water=SIZE|PERCENT%  warn when less data space than that is free\n"
+	"      grow=SIZE or grow=N%     enlarge the images, files, when they fill up\n"
+	"      max=SIZE                 the data image not beyond that\n"
+	"      metadata_max=SIZE        and the metadata image\n"
 	"      skip_block_zeroing       new blocks may show what was there before\n"
 	"      ignore_discard           keep blocks that are discarded\n"
 	"      no_discard_passdown      do not give their space back to the data image\n"
@@ -158,5 +161,6 @@ cmd_mount(int argc, char **argv)
 	}
 	if (argc - optind != 3)
 		return common_usage(argv, "needs DATA, META and the directory to mount on");
-	return mount_pool(argv + optind, &o.options, foreground);
+	status = mount_options_check(&o, argv);
+	return status ? status : mount_pool(argv + optind, &o.options, foreground);
 }

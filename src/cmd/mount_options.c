@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #define COMMIT_MAX_S 3600
 #define METADATA_CACHE_MIN (1ULL << 20)
 #define THREADS_MAX 1024
+#define GROW_PERCENT_MAX 1000
 
 static const struct flag {
 	const char *name;
@@ -50,7 +52,7 @@ static const char *const ignored[] = {
 	"nouser", "owner", "group", "nofail", "_netdev", "default_permissions",
 };
 
-static const char *const later[] = {"grow", "max", "origin"};
+static const char *const later[] = {"origin"};
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -111,6 +113,32 @@ parse_low_water(struct pool_options *o, char **argv, const char *value)
 	return 0;
 }
 
+/* "10G", "20%" */
+static int
+parse_grow(struct mount_options *o, char **argv, const char *value)
+{
+	size_t len = strlen(value);
+	uint64_t number;
+	char digits[8];
+
+	o->pool.grow_bytes = o->pool.grow_percent = 0;
+	if (len < 2 || value[len - 1] != '%') {
+		int r = common_size(argv, "grow", value, &o->pool.grow_bytes);
+
+		if (!r && !o->pool.grow_bytes)
+			r = common_usage(argv, "grow=%s: by nothing", value);
+		return r;
+	}
+	if (len - 1 < sizeof(digits)) {
+		snprintf(digits, sizeof(digits), "%.*s", (int)(len - 1), value);
+		if (!number_parse(digits, GROW_PERCENT_MAX, &number) && number) {
+			o->pool.grow_percent = (unsigned)number;
+			return 0;
+		}
+	}
+	return common_usage(argv, "grow=%s: not a size, nor from 1%% to %d%%", value, GROW_PERCENT_MAX);
+}
+
 static int
 parse_value(struct mount_options *o, char **argv, const char *name, const char *value)
 {
@@ -139,6 +167,12 @@ parse_value(struct mount_options *o, char **argv, const char *name, const char *
 		if (number < METADATA_CACHE_MIN)
 			return common_usage(argv, "metadata_cache=%s: needs 1M at least", value);
 		o->pool.metadata_cache_bytes = number;
+	} else if (strcmp(name, "grow") == 0) {
+		return parse_grow(o, argv, value);
+	} else if (strcmp(name, "max") == 0) {
+		return common_size(argv, "max", value, &o->pool.max_bytes);
+	} else if (strcmp(name, "metadata_max") == 0) {
+		return common_size(argv, "metadata_max", value, &o->pool.metadata_max_bytes);
 	} else if (strcmp(name, "threads") == 0) {
 		r = number_parse(value, THREADS_MAX, &number);
 		if (r || number == 0)
@@ -205,4 +239,14 @@ mount_options_parse(struct mount_option_text *o, char **argv, const char *text)
 	}
 	free(copy);
 	return r;
+}
+
+int
+mount_options_check(const struct mount_option_text *o, char **argv)
+{
+	const struct pool_options *pool = &o->options.pool;
+
+	if ((pool->max_bytes || pool->metadata_max_bytes) && !pool->grow_bytes && !pool->grow_percent)
+		return common_usage(argv, "max= and metadata_max= say how far grow= goes, which is missing");
+	return 0;
 }

@@ -21,4 +21,7 @@ void mount_options_init(struct mount_option_text *o);
  */
 int mount_options_parse(struct mount_option_text *o, char **argv, const char *text);
 
+/* Whether all of them together make sense. 0 or EXIT_USAGE after a message. */
+int mount_options_check(const struct mount_option_text *o, char **argv);
+
 #endif

@@ -14,6 +14,7 @@
 #include "fuse/dir_handle.h"
 #include "fuse/ops.h"
 #include "fuse/snapshot.h"
+#include "pdata/format.h"
 #include "pool/report.h"
 
 #define NAMES_MAX (16U << 20) /* bytes of names in one request for a snapshot */
@@ -278,6 +279,25 @@ do_clone(fuse_req_t req, struct inode *dir, const struct control_clone *c, bool 
 }
 
 static void
+do_resize(fuse_req_t req, const struct control_resize *in)
+{
+	struct mount *m = session_of(req);
+	struct control_resize c = *in;
+	struct pool_status st;
+
+	if (!is_owner(req)) {
+		ops_reply(req, -EACCES);
+		return;
+	}
+	c.error = m->read_only ? -EROFS : pool_resize(m->pool, c.data, c.metadata);
+	pool_get_status(m->pool, &st);
+	c.data = st.data_blocks * st.block_bytes;
+	c.metadata = st.meta_blocks * METADATA_BLOCK_SIZE;
+	c.block = (uint32_t)st.block_bytes;
+	fuse_reply_ioctl(req, 0, &c, sizeof(c));
+}
+
+static void
 do_shutdown(fuse_req_t req)
 {
 	struct mount *m = session_of(req);
@@ -315,6 +335,8 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 			 cmd == CONTROL_IOC_REVERT);
 	else if (cmd == CONTROL_IOC_FREED && in_size == sizeof(struct control_freed))
 		do_freed(req, h, in);
+	else if (cmd == CONTROL_IOC_RESIZE && in_size == sizeof(struct control_resize))
+		do_resize(req, in);
 	else if (cmd == CONTROL_IOC_SHUTDOWN)
 		do_shutdown(req);
 	else

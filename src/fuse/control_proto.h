@@ -73,6 +73,30 @@ struct control_freed {
 	uint32_t ids[4000];
 };
 
+/* pool_resize(): sizes in bytes, 0: as it is. Answered also when it fails: *error, and what the pool has now. */
+struct control_resize {
+	uint64_t data, metadata;
+	int32_t error; /* negative errno */
+	uint32_t block; /* bytes */
+};
+
+enum control_shrink_what {
+	CONTROL_SHRINK_START = 1, /* to DATA bytes; ended, whatever comes of it, by the one that asks for it */
+	CONTROL_SHRINK_TELL,
+	CONTROL_SHRINK_CANCEL,
+};
+
+/* pool_shrink(), which takes its time: a thread of the daemon does it, one at a time. */
+struct control_shrink {
+	uint32_t what;
+	int32_t error; /* out: how it ended */
+	uint32_t running; /* out */
+	uint32_t padding;
+	uint64_t data; /* bytes wanted; out: what the pool has */
+	uint64_t moved, total; /* out: bytes */
+	uint64_t possible; /* out: the smallest size at present */
+};
+
 #define CONTROL_IOC_INFO _IOR(0xf5, 0x60, struct control_info)
 #define CONTROL_IOC_READ _IOWR(0xf5, 0x61, struct control_read)
 #define CONTROL_IOC_SNAPSHOT _IOW(0xf5, 0x62, struct control_snapshot)
@@ -81,5 +105,7 @@ struct control_freed {
 #define CONTROL_IOC_CLONE _IOW(0xf5, 0x64, struct control_clone)
 #define CONTROL_IOC_REVERT _IOW(0xf5, 0x65, struct control_clone)
 #define CONTROL_IOC_FREED _IOWR(0xf5, 0x66, struct control_freed)
+#define CONTROL_IOC_RESIZE _IOWR(0xf5, 0x66, struct control_resize)
+#define CONTROL_IOC_SHRINK _IOWR(0xf5, 0x67, struct control_shrink)
 
 #endif

@@ -191,8 +191,7 @@ look_for_space(struct parked *p)
 {
 	struct pool *pool = p->m->pool;
 
-	if (pool_get_mode(pool) != POOL_WRITE)
-		pool_adopt_growth(pool);
+	pool_look_for_space(pool);
 	/* The pool has space: it is the filesystem of the images that has none, which tells nobody when it does again. */
 	return pool_get_mode(pool) == POOL_WRITE;
 }

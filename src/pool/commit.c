@@ -285,7 +285,7 @@ pool_begin_change(struct pool *p, unsigned paths, unsigned new_devs, enum meta_p
 		/* What this transaction freed can be used after a commit. */
 		if (r == -ENOSPC && attempt < 2) {
 			if (attempt)
-				pool_adopt_growth(p);
+				pool_make_room(p, ROOM_FOR_METADATA);
 			else
 				pool_sync_wait(p, NULL);
 			r = pool_check_writable(p);
@@ -310,6 +310,8 @@ pool_end_change(struct pool *p)
 	meta_get_info(p->tm, &info);
 	/* Dirty blocks stay in memory until they are committed. */
 	hurry = info.nr_dirty * METADATA_BLOCK_SIZE > p->options.metadata_cache_bytes / 4;
+	if (pool_should_grow(p, &info))
+		pool_wake_timer(p);
 	rwlock_unlock(&p->meta_lock);
 	if (hurry)
 		pool_hurry(p);

@@ -145,6 +145,7 @@ init_locks(struct pool *p)
 	pthread_condattr_destroy(&monotonic);
 	mutex_init(&p->snapshot_lock, "snapshot_lock", RANK_SNAPSHOT);
 	rwlock_init(&p->meta_lock, "meta_lock", RANK_META);
+	mutex_init(&p->grow_lock, "grow_lock", RANK_GROW);
 	mutex_init(&p->sync_lock, "sync_lock", RANK_SYNC);
 	mutex_init(&p->timer_lock, "timer_lock", LOCK_LEAF);
 	mutex_init(&p->reclaim_lock, "reclaim_lock", LOCK_LEAF);
@@ -177,6 +178,7 @@ pool_free(struct pool *p)
 	pthread_cond_destroy(&p->reclaim_wake);
 	pthread_cond_destroy(&p->sync_wake);
 	mutex_destroy(&p->snapshot_lock);
+	mutex_destroy(&p->grow_lock);
 	mutex_destroy(&p->sync_lock);
 	mutex_destroy(&p->timer_lock);
 	mutex_destroy(&p->reclaim_lock);

@@ -50,6 +50,10 @@ struct pool_options {
 	unsigned commit_interval_ms; /* of the timer; 0: no timer, only pool_sync() commits */
 	uint64_t metadata_cache_bytes;
 	unsigned max_step; /* mappings that one step of a long change may take; 0: as many as is good. For tests */
+	/* When the data image has little free space it is made larger, a file, by so much, or so much of a hundred; 0 both: never. */
+	uint64_t grow_bytes;
+	unsigned grow_percent;
+	uint64_t max_bytes, metadata_max_bytes; /* but not beyond; 0: any */
 	bool threads_later; /* the caller starts the pool's own threads, by pool_start() */
 };
 
@@ -143,6 +147,16 @@ int pool_abort(struct pool *p);
  * and when it is out of space. -ENOSPC: too little metadata space for the bitmaps of the new blocks.
  */
 int pool_adopt_growth(struct pool *p);
+
+/* In a pool that is out of space: pool_adopt_growth(), and where that finds nothing let the images grow as far as the options say. */
+void pool_look_for_space(struct pool *p);
+
+/*
+ * Make the images larger, those that are files, and use them; 0: as large as it is now. What is larger than asked for is used as
+ * a whole. Durable when it returns. -EINVAL: smaller than what the pool has; -EFBIG: more than the format can have; -EOPNOTSUPP: larger
+ * than the block device is; -EBUSY: the pool is being shrunk; -ENOSPC: as pool_adopt_growth().
+ */
+int pool_resize(struct pool *p, uint64_t data_bytes, uint64_t meta_bytes);
 
 /*
  * Whether a writer that got -ENOSPC should wait for space. No longer, once pool_stop_waiting() has been called because

@@ -3,7 +3,7 @@
  * What the files of the engine share.
  *
  * Locks, in the order in which they may be taken (doc/locking.md):
- *   snapshot_lock -> range lock of a volume (several: by ascending id) -> meta_lock -> sync_lock
+ *   snapshot_lock -> range lock of a volume (several: by ascending id) -> grow_lock -> meta_lock -> sync_lock
  * meta_lock is never held across I/O on the data image or a flush; reading metadata blocks that are not
  * cached is the only I/O under it. Debug builds assert all of this (util/lock_order.h).
  */
@@ -28,6 +28,7 @@
 enum pool_lock_rank {
 	RANK_SNAPSHOT = 1,
 	RANK_RANGE, /* of many volumes, by ascending device id */
+	RANK_GROW,
 	RANK_META,
 	RANK_SYNC,
 };
@@ -168,6 +169,12 @@ struct pool {
 
 	struct mutex snapshot_lock; /* one snapshot at a time; no new name in the top meanwhile */
 
+	struct mutex grow_lock; /* the images are being made larger */
+	bool growth_failed; /* the last time; grow_lock */
+	time_t grow_again_s; /* CLOCK_MONOTONIC; grow_lock */
+	atomic_bool growth_useless; /* the last time nothing could be made larger; changes under grow_lock */
+	atomic_bool shrinking; /* changes under grow_lock */
+
 	struct mutex sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
 	bool syncing; /* sync_lock: somebody works off the queue */
@@ -229,6 +236,20 @@ pool_step(const struct pool *p, unsigned nr)
 	return max && max < nr ? max : nr;
 }
 
+/* --- grow.c --- */
+
+enum pool_room {
+	ROOM_FOR_DATA,
+	ROOM_FOR_METADATA,
+};
+
+/* For who found no space for WHAT: take in what is new of images, or make them larger. -ENOSPC: there is nothing to be had. */
+int pool_make_room(struct pool *p, enum pool_room what);
+/* Make images larger that have little free space. */
+void pool_grow_ahead(struct pool *p);
+/* Whether that would do anything. meta_lock shared. */
+bool pool_should_grow(struct pool *p, const struct meta_info *info);
+
 /* --- format.c --- */
 
 /* -EINVAL, with a message, when both are the same file. */
@@ -268,6 +289,8 @@ uint64_t pool_low_water(const struct pool *p, uint64_t nr_data_blocks);
 
 /* Make the timer commit now, when much waits to be written. */
 void pool_hurry(struct pool *p);
+/* Have it look after the images' free space now; any lock may be held. */
+void pool_wake_timer(struct pool *p);
 int pool_start_timer(struct pool *p);
 void pool_stop_timer(struct pool *p);
 

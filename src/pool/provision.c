@@ -74,7 +74,7 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 		return r;
 	passdown_wait(p);
 	r = try_reserve(v, want, dblock, got);
-	if (r == -ENOSPC && !pool_adopt_growth(p))
+	if (r == -ENOSPC && !pool_make_room(p, ROOM_FOR_DATA))
 		r = try_reserve(v, want, dblock, got);
 	if (r == -ENOSPC) {
 		rwlock_wrlock(&p->meta_lock);

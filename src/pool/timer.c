@@ -17,8 +17,8 @@ tick(struct pool *p, time_t now, time_t *kept)
 {
 	bool changes;
 
-	if (p->mode == POOL_OUT_OF_DATA_SPACE || p->mode == POOL_OUT_OF_METADATA_SPACE)
-		pool_adopt_growth(p);
+	pool_look_for_space(p);
+	pool_grow_ahead(p);
 	if (now - *kept >= TIMES_SECONDS) {
 		*kept = now;
 		pool_keep_times(p);
@@ -95,6 +95,12 @@ pool_hurry(struct pool *p)
 		pool_sync_wait(p, NULL);
 		return;
 	}
+	pool_wake_timer(p);
+}
+
+void
+pool_wake_timer(struct pool *p)
+{
 	mutex_lock(&p->timer_lock);
 	p->timer_now = true;
 	pthread_cond_signal(&p->timer_wake);
