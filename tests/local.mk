@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-pool-blocks \
+	tests/unit/pool/test-pool-resize \
 	tests/unit/pool/test-pool-usage \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
@@ -166,6 +167,20 @@ tests_unit_pool_test_pool_property_SOURCES = \
 	tests/unit/pool/property_snapshots.c \
 	tests/unit/pool/test-pool-property.c \
 	$(AUDIT_FILES)
+tests_unit_pool_test_pool_resize_SOURCES = \
+	tests/unit/pool/model.c \
+	tests/unit/pool/model.h \
+	tests/unit/pool/property.c \
+	tests/unit/pool/property.h \
+	tests/unit/pool/property_data.c \
+	tests/unit/pool/property_names.c \
+	tests/unit/pool/property_ops.c \
+	tests/unit/pool/property_ops.h \
+	tests/unit/pool/property_snapshots.c \
+	tests/unit/pool/test-pool-resize.c \
+	$(AUDIT_FILES)
+tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=meta_durable,--wrap=pool_end_change
 tests_unit_pool_test_pool_threads_t_SOURCES = \
 	tests/unit/pool/test-pool-threads.c \
 	tests/unit/pool/threads.h \

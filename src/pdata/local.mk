@@ -19,6 +19,8 @@ libpdata_a_SOURCES = \
 	src/pdata/check_maps.c \
 	src/pdata/check_repair.c \
 	src/pdata/check_tree.c \
+	src/pdata/evacuate.c \
+	src/pdata/evacuate.h \
 	src/pdata/format.h \
 	src/pdata/meta_commit.c \
 	src/pdata/meta_format.c \
@@ -32,6 +34,7 @@ libpdata_a_SOURCES = \
 	src/pdata/sm_flush.c \
 	src/pdata/sm_open.c \
 	src/pdata/sm_reserve.c \
+	src/pdata/sm_shrink.c \
 	src/pdata/space_map.c \
 	src/pdata/space_map.h \
 	src/pdata/space_map_internal.h \

@@ -237,3 +237,25 @@ meta_require_growth(struct thin_meta *m, uint64_t data_blocks, uint64_t meta_blo
 		nr = meta_blocks / BITMAP_ENTRIES + 1;
 	return sm_nr_free(m->meta_sm) + meta_blocks >= blocks_for(m, &nothing) + nr ? 0 : -ENOSPC;
 }
+
+int
+meta_require_relocation(struct thin_meta *m, uint64_t nodes, uint64_t nr_devs, uint64_t blocks)
+{
+	struct need need = {
+		.nodes = nodes + dev_trees_cost(m, nr_devs, 0),
+		.data = {.up = blocks, .down = blocks, .taken = blocks},
+		.meta = {.up = nodes}, /* copies are shared by as many as what they are copies of */
+	};
+
+	/* In the end it gives back what it takes. */
+	return check(m, &need, META_TO_UNMAP);
+}
+
+int
+meta_require_shrink(struct thin_meta *m)
+{
+	struct need need = {0};
+
+	sm_shrink_cost(m->data_sm, &need.nodes, &need.meta.down);
+	return check(m, &need, META_TO_UNMAP);
+}

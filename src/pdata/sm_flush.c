@@ -212,6 +212,8 @@ int
 sm_durable(struct space_map *sm, struct runs *freed)
 {
 	sm_drops_clear(&sm->dropped_frozen);
+	/* What is behind a fence stays busy. */
+	runs_clip(&sm->freed_frozen, sm->fence);
 	if (freed)
 		return runs_move(freed, &sm->freed_frozen);
 	for (size_t i = 0; i < sm->freed_frozen.nr; i++)

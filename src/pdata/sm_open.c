@@ -29,6 +29,7 @@ sm_alloc_struct(struct txn *t, enum space_map_kind kind, uint64_t nr_blocks)
 	sm->txn = t;
 	sm->kind = kind;
 	sm->nr_blocks = nr_blocks;
+	sm->fence = UINT64_MAX;
 	if (kind == SM_METADATA)
 		t->sm = sm;
 	return sm;

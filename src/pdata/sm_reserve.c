@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "pdata/space_map_internal.h"
+#include "util/minmax.h"
 
 /* The first block in [from, to) that is not busy; TO when there is none. */
 static int
@@ -90,7 +91,9 @@ sm_reserve(struct space_map *sm, uint64_t goal, uint64_t want, uint64_t *start, 
 void
 sm_unreserve(struct space_map *sm, uint64_t start, uint64_t nr)
 {
-	for (uint64_t block = start; block < start + nr && block < sm->nr_blocks; block++) {
+	uint64_t end = min_u64(start + nr, min_u64(sm->nr_blocks, sm->fence));
+
+	for (uint64_t block = start; block < end; block++) {
 		struct sm_chunk *c = &sm->chunks[block / BITMAP_ENTRIES];
 		uint32_t entry = block % BITMAP_ENTRIES;
 

@@ -110,6 +110,22 @@ void sm_unreserve(struct space_map *sm, uint64_t start, uint64_t nr);
 int sm_grow(struct space_map *sm, uint64_t nr_blocks);
 
 /*
+ * Shrinking the data map (sm_shrink.c). A fence before it: no block from FIRST on is handed out any more, and those that are given
+ * back or become free are not either. In memory only.
+ */
+int sm_fence(struct space_map *sm, uint64_t first);
+/* Nothing reserved may be left behind it. Those that wait for a transaction to be durable still do. */
+void sm_unfence(struct space_map *sm);
+/* Where it is; UINT64_MAX: there is none. */
+uint64_t sm_get_fence(const struct space_map *sm);
+/* Blocks behind the fence that have a count, or that a transaction which is not durable has freed. */
+int sm_behind_fence(struct space_map *sm, uint64_t *used, uint64_t *pending);
+/* Make the map end at the fence. The caller has found nothing behind it. */
+int sm_shrink(struct space_map *sm);
+/* Blocks of metadata that this may take, and free, at most. */
+void sm_shrink_cost(const struct space_map *sm, uint64_t *taken, uint64_t *freed);
+
+/*
  * Bring all changes into the open transaction. The data map first, then the metadata map; after
  * that one nothing may be allocated before the transaction is frozen. ROOT: for the superblock.
  */

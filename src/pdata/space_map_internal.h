@@ -24,6 +24,7 @@ struct space_map {
 	uint64_t nr_blocks;
 	uint64_t nr_allocated;
 	uint64_t nr_held; /* busy without a count: freed and not yet durable, or reserved */
+	uint64_t fence; /* no block from here on is handed out; UINT64_MAX: none */
 	uint64_t cursor; /* where the search without a goal goes on */
 	uint64_t bitmap_root; /* metadata: the index block; data: root of the bitmap tree */
 	uint64_t count_root;

@@ -67,8 +67,8 @@ read_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root
 	return 0;
 }
 
-static int
-load_dev(struct thin_meta *m, uint32_t id, struct thin_dev **out)
+int
+meta_load_dev(struct thin_meta *m, uint32_t id, struct thin_dev **out)
 {
 	struct thin_dev *d = find_dev(m, id);
 	int r;
@@ -94,6 +94,18 @@ load_dev(struct thin_meta *m, uint32_t id, struct thin_dev **out)
 	return 0;
 }
 
+int
+meta_peek_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root)
+{
+	const struct thin_dev *d = find_dev(m, id);
+
+	if (!d)
+		return read_dev(m, id, info, root);
+	*info = d->info;
+	*root = d->root;
+	return 0;
+}
+
 static void
 forget_dev(struct thin_dev *d)
 {
@@ -113,7 +125,7 @@ forget_unused(struct thin_dev *d)
 int
 dev_open(struct thin_meta *m, uint32_t id, struct thin_dev **out)
 {
-	int r = load_dev(m, id, out);
+	int r = meta_load_dev(m, id, out);
 
 	if (!r)
 		(*out)->opens++;
@@ -342,7 +354,7 @@ meta_delete_thin(struct thin_meta *m, uint32_t id)
 	int r = meta_begin_change(m);
 
 	if (!r)
-		r = load_dev(m, id, &d);
+		r = meta_load_dev(m, id, &d);
 	if (r)
 		return r;
 	if (d->opens)

@@ -71,10 +71,20 @@ int meta_require_deletion(struct thin_dev *d);
 /* That many more blocks. */
 int meta_require_growth(struct thin_meta *m, uint64_t data_blocks, uint64_t meta_blocks);
 
+/* Copying NODES of the trees of NR_DEVS devices, to let BLOCKS data blocks be at another place. */
+int meta_require_relocation(struct thin_meta *m, uint64_t nodes, uint64_t nr_devs, uint64_t blocks);
+/* sm_shrink() of the data map. */
+int meta_require_shrink(struct thin_meta *m);
+
 /* A change may begin: -EROFS, or -EIO after one that failed. */
 int meta_begin_change(struct thin_meta *m);
 /* Pass on R; a failed change breaks the transaction. */
 int meta_end_change(struct thin_meta *m, int r);
+
+/* The device in memory, read if it was not there: -ENODATA. Exclusive. */
+int meta_load_dev(struct thin_meta *m, uint32_t id, struct thin_dev **out);
+/* What the open transaction has of a device, without loading it. Shared. */
+int meta_peek_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root);
 
 /* Bring the roots and details of all changed devices into the trees. */
 int meta_flush_devs(struct thin_meta *m);

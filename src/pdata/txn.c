@@ -19,6 +19,8 @@ txn_new(struct txn *t, enum block_type type, struct block **out)
 	uint64_t nr;
 	int r = sm_alloc(t->sm, &nr);
 
+	if (!r && nr < t->nr_known)
+		t->known[nr / 64] &= ~(1ULL << (nr % 64));
 	return r ? r : bc_new(t->bc, nr, type, out);
 }
 

@@ -326,6 +326,21 @@ catalog_prepare(struct pool *p)
 	}
 }
 
+void
+catalog_leave(struct pool *p, uint64_t first)
+{
+	struct runs *ready = &p->catalog.ready;
+
+	for (size_t i = 0; i < ready->nr; i++) {
+		const struct run *run = &ready->v[i];
+
+		if (run->start + run->len > first)
+			meta_unreserve_data(p->tm, max_u64(run->start, first),
+					    run->start + run->len - max_u64(run->start, first));
+	}
+	runs_clip(ready, first);
+}
+
 /* A data block to write to, provided for below. */
 static int
 take_block(struct pool *p, uint64_t *dblock)

@@ -28,6 +28,7 @@ libpool_a_SOURCES = \
 	src/pool/report.c \
 	src/pool/report.h \
 	src/pool/seek.c \
+	src/pool/shrink.c \
 	src/pool/snapshot.c \
 	src/pool/sync.c \
 	src/pool/timer.c \

@@ -446,6 +446,8 @@ pool_get_status(struct pool *p, struct pool_status *st)
 		.held_root = info.held_root,
 		.nr_volumes = p->top->nr_vols,
 	};
+	if (p->shrinking && info.free_data_blocks + info.pending_data_blocks < st->data_available)
+		st->data_available = info.free_data_blocks + info.pending_data_blocks;
 	st->data_available -= st->data_available < reserve ? st->data_available : reserve;
 	RB_FOREACH(d, voldir_name_tree, &p->dirs)
 		st->nr_snapshots += d->nr_vols;

@@ -16,6 +16,7 @@
 #ifndef THINFS_POOL_POOL_H
 #define THINFS_POOL_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -147,6 +148,21 @@ int pool_abort(struct pool *p);
  * and when it is out of space. -ENOSPC: too little metadata space for the bitmaps of the new blocks.
  */
 int pool_adopt_growth(struct pool *p);
+
+struct pool_shrink {
+	atomic_bool cancel; /* set it to have it end early, with -ECANCELED */
+	_Atomic uint64_t moved, total; /* bytes that had to go to other places */
+};
+
+/*
+ * Make the data image BYTES large, rounded down to blocks, while the pool is in use: what is behind that is moved, then the pool
+ * ends there, then the image, if it is a file. Whenever it is interrupted, by a crash too, the pool is whole, and has either size.
+ * -EINVAL: it is no larger than that now, or less than a block; -ENOSPC: too little free space; *possible: bytes that would do now; -EBUSY:
+ * it is being shrunk, or a metadata snapshot is held; -EUCLEAN: blocks are counted that nobody has (thinfs check --repair);
+ * -ECANCELED. Takes its time; in between, I/O to the block that is being moved waits, and changes of metadata for
+ * some milliseconds at a time.
+ */
+int pool_shrink(struct pool *p, uint64_t bytes, struct pool_shrink *progress, uint64_t *possible);
 
 /* In a pool that is out of space: pool_adopt_growth(), and where that finds nothing let the images grow as far as the options say. */
 void pool_look_for_space(struct pool *p);

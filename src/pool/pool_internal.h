@@ -250,6 +250,11 @@ void pool_grow_ahead(struct pool *p);
 /* Whether that would do anything. meta_lock shared. */
 bool pool_should_grow(struct pool *p, const struct meta_info *info);
 
+/* --- shrink.c --- */
+
+/* The least blocks that the data image may have at present. meta_lock shared. */
+uint64_t pool_least_blocks(struct pool *p);
+
 /* --- format.c --- */
 
 /* -EINVAL, with a message, when both are the same file. */
@@ -396,6 +401,9 @@ int vol_prepare_end(struct vol *v, uint64_t begin, uint64_t end, unsigned flags)
 /* Set the size to at least END. */
 int vol_extend(struct vol *v, uint64_t end);
 int vol_extend_locked(struct vol *v, uint64_t end); /* meta_lock exclusive */
+
+/* Copy bytes within the data image. No lock but ranges held. */
+int pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len);
 
 /* A copy of the last block of a volume that is to have SIZE bytes, with zeros behind them: *dblock, reserved; MAP_HOLE: not needed. */
 int vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock);

@@ -112,8 +112,8 @@ give_back(struct vol *v, uint64_t dblock, uint64_t nr, int error)
 
 /* --- filling them --- */
 
-static int
-copy_bytes(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
+int
+pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
 {
 	uint8_t *buf = buf_get(p);
 	int r = buf ? 0 : -ENOMEM;
@@ -143,7 +143,7 @@ fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
 	if (!len)
 		return 0;
 	if (f->old != MAP_HOLE)
-		return copy_bytes(p, f->old * size + offset, f->dblock * size + offset, len);
+		return pool_copy_data(p, f->old * size + offset, f->dblock * size + offset, len);
 	if (f->bare)
 		return 0;
 	return image_zero(pool_data(p), f->dblock * size + offset, len);

@@ -74,6 +74,27 @@ runs_move(struct runs *to, struct runs *from)
 	return 0;
 }
 
+void
+runs_clip(struct runs *r, uint64_t end)
+{
+	size_t nr = 0;
+
+	r->total = 0;
+	for (size_t i = 0; i < r->nr; i++) {
+		struct run run = r->v[i];
+
+		if (run.start >= end)
+			continue;
+		if (run.len > end - run.start)
+			run.len = end - run.start;
+		r->v[nr++] = run;
+		r->total += run.len;
+	}
+	r->nr = nr;
+	if (!nr)
+		runs_clear(r);
+}
+
 static int
 compare_runs(const void *a, const void *b)
 {

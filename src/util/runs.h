@@ -27,6 +27,8 @@ struct runs {
 int runs_add(struct runs *r, uint64_t start, uint64_t len);
 /* Append all of FROM to TO and leave FROM empty. 0 or -ENOMEM, then neither has changed. */
 int runs_move(struct runs *to, struct runs *from);
+/* Drop all numbers from END on. */
+void runs_clip(struct runs *r, uint64_t end);
 void runs_normalise(struct runs *r);
 void runs_clear(struct runs *r);
 

@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Growing and shrinking a pool in use: against the model, with a check of the metadata at each commit; and what the
+ * commits in between would leave after a crash.
+ *
+ * meta_durable() and pool_end_change() are wrapped, to look at each commit, and to have one after each change.
+ */
+#include <config.h>
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pdata/format.h"
+#include "pdata/thin_meta.h"
+#include "unit/audit.h"
+#include "unit/pool/property.h"
+#include "util/msg.h"
+
+#define BLOCK 65536ULL
+
+static const struct pool_caller caller = {.mode = 0700};
+
+/* --- what is done at each commit --- */
+
+static struct {
+	struct property *t; /* whose metadata are checked */
+	bool always; /* a commit after each change */
+	bool committing;
+	unsigned nr; /* of commits */
+	void (*look)(void); /* at what a crash now would leave */
+} watch;
+
+int __real_meta_durable(struct thin_meta *m, struct runs *freed);
+int __wrap_meta_durable(struct thin_meta *m, struct runs *freed);
+void __real_pool_end_change(struct pool *p);
+void __wrap_pool_end_change(struct pool *p);
+
+int
+__wrap_meta_durable(struct thin_meta *m, struct runs *freed)
+{
+	int r = __real_meta_durable(m, freed);
+
+	watch.nr++;
+	if (watch.t && !audit_check(watch.t->meta.inner, AUDIT_EXACT))
+		cr_assert_fail("the metadata are not clean at commit %u", watch.nr);
+	return r;
+}
+
+void
+__wrap_pool_end_change(struct pool *p)
+{
+	__real_pool_end_change(p);
+	if (!watch.always || watch.committing)
+		return;
+	watch.committing = true;
+	cr_assert_eq(pool_sync_wait(p, NULL), 0);
+	watch.committing = false;
+	if (watch.look)
+		watch.look();
+}
+
+static void
+ignore(const char *text)
+{
+	(void)text;
+}
+
+/* --- against the model --- */
+
+static uint64_t
+data_blocks(struct pool *p)
+{
+	struct pool_status st;
+
+	pool_get_status(p, &st);
+	return st.data_blocks;
+}
+
+static int
+shrink(struct pool *p, uint64_t blocks, uint64_t *possible)
+{
+	struct pool_shrink progress = {0};
+
+	return pool_shrink(p, blocks * pool_block_bytes(p), &progress, possible);
+}
+
+/* To any size, which works if and only if there is room, and changes no data and no count. */
+static void
+shrink_somehow(struct property *t)
+{
+	uint64_t size = pool_block_bytes(t->pool), possible;
+	uint64_t old = data_blocks(t->pool), to = 1 + random_below(&t->rs, old), bytes;
+	struct pool_status before, after;
+	int r;
+
+	pool_get_status(t->pool, &before);
+	doing(t, "shrink from %llu to %llu", (unsigned long long)old, (unsigned long long)to);
+	r = shrink(t->pool, to, &possible);
+	note_commits(t);
+	if (r == -ENOSPC) {
+		if (possible / size <= to && !t->config.may_fill)
+			fail(t, "no room, though %llu blocks would do", (unsigned long long)(possible / size));
+		to = old;
+	} else if (to == old ? r != -EINVAL : r) {
+		fail(t, "%s", strerror(-r));
+	}
+	pool_get_status(t->pool, &after);
+	cr_assert_eq(image_get_size(&t->data.image, &bytes), 0);
+	if (after.data_blocks != to || bytes != to * size)
+		fail(t, "%llu blocks, image of %llu bytes", (unsigned long long)after.data_blocks,
+		     (unsigned long long)bytes);
+	if (after.data_used > before.data_used + 2) /* the catalog's */
+		fail(t, "%llu blocks are used, %llu were", (unsigned long long)after.data_used,
+		     (unsigned long long)before.data_used);
+}
+
+static void
+grow(struct property *t)
+{
+	uint64_t to = t->config.data_blocks + random_below(&t->rs, 100);
+
+	doing(t, "grow to %llu", (unsigned long long)to);
+	if (to <= data_blocks(t->pool))
+		return;
+	cr_assert_eq(pool_resize(t->pool, to * pool_block_bytes(t->pool), 0), 0);
+	cr_assert_eq(data_blocks(t->pool), to);
+	note_commits(t);
+}
+
+static void
+resize_somehow(struct property *t)
+{
+	if (data_blocks(t->pool) > t->config.data_blocks / 2)
+		shrink_somehow(t);
+	compare_all(t);
+	if (!random_below(&t->rs, 4)) {
+		doing(t, "crash after shrinking");
+		do_crash(t);
+	}
+	if (!t->config.may_fill || random_below(&t->rs, 2))
+		grow(t);
+}
+
+static void
+step(struct property *t)
+{
+	unsigned at = (unsigned)random_below(&t->rs, 1000);
+
+	if (at < 50) {
+		doing(t, "commit");
+		do_commit(t);
+	} else if (at < 65) {
+		resize_somehow(t);
+	} else if (at < 68) {
+		doing(t, "crash");
+		do_crash(t);
+	} else if (at < 71) {
+		doing(t, "abort");
+		do_abort(t);
+	} else {
+		property_op(t);
+		note_commits(t);
+	}
+}
+
+static void
+run(const struct property_config *config, unsigned nr_seeds)
+{
+	msg_set_sink(ignore);
+	for (unsigned i = 0; i < (getenv("THINFS_TEST_SEED") ? 1 : nr_seeds); i++) {
+		struct property t;
+
+		property_open(&t, config, random_start(config->test).state);
+		watch.t = &t;
+		for (t.op_nr = 1; t.op_nr <= config->nr_ops; t.op_nr++)
+			step(&t);
+		watch.t = NULL;
+		do_remount(&t);
+		property_audit(&t);
+		property_close(&t);
+	}
+}
+
+Test(pool_resize, a_pool_that_shrinks_and_grows_agrees_with_a_model)
+{
+	static const struct property_config config = {
+		.test = "a_pool_that_shrinks_and_grows_agrees_with_a_model",
+		.nr_ops = 2500,
+		.block_pages = 1,
+		.data_blocks = 1200,
+		.meta_blocks = 1024,
+	};
+
+	run(&config, 3);
+}
+
+Test(pool_resize, so_does_one_that_is_full)
+{
+	static const struct property_config config = {
+		.test = "so_does_one_that_is_full",
+		.nr_ops = 2000,
+		.block_pages = 1,
+		.data_blocks = 120,
+		.meta_blocks = 1024,
+		.may_fill = true,
+	};
+
+	run(&config, 2);
+}
+
+/* --- a pool with much that is shared --- */
+
+#define NR_BLOCKS 300U /* of a volume: several leaves */
+#define NR_SNAPSHOTS 5U
+#define POOL_BLOCKS 2000U
+#define FILLER_BLOCKS 900U
+#define SMALL 850U /* blocks that are enough for all of it */
+
+struct fixture {
+	struct kept_image data, meta;
+	struct pool *p;
+};
+
+static struct fixture *looked_at;
+
+static struct pool *
+open_over(struct kept_image *data, struct kept_image *meta, bool read_only)
+{
+	struct pool_options options = POOL_OPTIONS_DEFAULT;
+	struct pool *p;
+
+	options.commit_interval_ms = 0;
+	options.skip_block_zeroing = true; /* no place must look like a hole that is to be copied as such */
+	options.read_only = read_only;
+	cr_assert_eq(pool_open_images(&data->image, &meta->image, &options, &p), 0);
+	return p;
+}
+
+static struct vol *
+find(struct pool *p, const char *snapshot, const char *name)
+{
+	struct voldir *dir = pool_top(p);
+	struct vol *v;
+
+	if (snapshot)
+		cr_assert_eq(pool_lookup_snapshot(p, snapshot, &dir), 0);
+	cr_assert_eq(pool_lookup(p, dir, name, &v), 0);
+	if (snapshot)
+		voldir_put(dir);
+	return v;
+}
+
+static void
+put_text(struct pool *p, const char *name, uint64_t block, unsigned version)
+{
+	struct vol *v = find(p, NULL, name);
+	char text[32];
+
+	snprintf(text, sizeof(text), "block %u version %u", (unsigned)block, version);
+	cr_assert_eq(vol_write(v, text, sizeof(text), block * BLOCK), (ssize_t)sizeof(text));
+	vol_put(v);
+}
+
+static void
+check_text(struct pool *p, const char *snapshot, const char *name, uint64_t block, unsigned version)
+{
+	struct vol *v = find(p, snapshot, name);
+	char text[32], is[32];
+
+	snprintf(text, sizeof(text), "block %u version %u", (unsigned)block, version);
+	cr_assert_eq(vol_read(v, is, sizeof(is), block * BLOCK), (ssize_t)sizeof(is));
+	cr_assert_str_eq(is, text, "%s/%s", snapshot ? snapshot : "", name);
+	vol_put(v);
+}
+
+/* Version s of block i was written before snapshot s when i % 7 < 3 or s is 0. */
+static unsigned
+version_at(unsigned snapshot, uint64_t block)
+{
+	return block % 7 < 3 ? snapshot : 0;
+}
+
+static void
+check_contents(struct pool *p)
+{
+	char name[16];
+
+	for (unsigned s = 0; s < NR_SNAPSHOTS; s++) {
+		snprintf(name, sizeof(name), "s%u", s);
+		for (uint64_t i = 0; i < NR_BLOCKS; i += 5)
+			check_text(p, name, "vol", i, version_at(s, i));
+	}
+	for (uint64_t i = 0; i < NR_BLOCKS; i += 3) {
+		check_text(p, NULL, "vol", i, version_at(NR_SNAPSHOTS - 1, i));
+		check_text(p, NULL, "copy", i, version_at(NR_SNAPSHOTS - 1, i));
+	}
+}
+
+static void
+make_image(struct kept_image *k, const char *name, uint64_t size)
+{
+	struct image *memory;
+
+	cr_assert_eq(image_open_memory(name, size, &memory), 0);
+	kept_image_init(k, memory);
+}
+
+static struct vol *
+make_volume(struct pool *p, const char *name)
+{
+	struct vol *v;
+
+	cr_assert_eq(pool_create(p, pool_top(p), name, &caller, &v), 0);
+	cr_assert_eq(vol_truncate(v, NR_BLOCKS * BLOCK), 0);
+	return v;
+}
+
+/* What is to be moved lies at the end: all before it was filled by a volume that is no more. */
+static void
+open_fixture(struct fixture *f)
+{
+	struct vol *v, *copy, *filler;
+	char name[16];
+
+	msg_set_sink(ignore);
+	make_image(&f->data, "data", POOL_BLOCKS * BLOCK);
+	make_image(&f->meta, "meta", 1024 * METADATA_BLOCK_SIZE);
+	cr_assert_eq(meta_format(&f->meta.image, BLOCK / SECTOR_SIZE, POOL_BLOCKS), 0);
+	f->p = open_over(&f->data, &f->meta, false);
+	filler = make_volume(f->p, "filler");
+	cr_assert_eq(vol_fallocate(filler, 0, 0, FILLER_BLOCKS * BLOCK), 0);
+	v = make_volume(f->p, "vol");
+	for (unsigned s = 0; s < NR_SNAPSHOTS; s++) {
+		for (uint64_t i = 0; i < NR_BLOCKS; i++)
+			if (!s || i % 7 < 3)
+				put_text(f->p, "vol", i, s);
+		snprintf(name, sizeof(name), "s%u", s);
+		cr_assert_eq(pool_snapshot_some(f->p, name, (const char *[]){"vol"}, 1, &caller), 0);
+		if (!s) {
+			cr_assert_eq(vol_truncate(filler, 0), 0);
+			cr_assert_eq(pool_sync_wait(f->p, NULL), 0);
+		}
+	}
+	copy = make_volume(f->p, "copy");
+	cr_assert_eq(vol_copy_range(v, 0, copy, 0, NR_BLOCKS * BLOCK), (ssize_t)(NR_BLOCKS * BLOCK));
+	vol_put(copy);
+	vol_put(filler);
+	vol_put(v);
+	cr_assert_eq(pool_sync_wait(f->p, NULL), 0);
+}
+
+static void
+close_fixture(struct fixture *f)
+{
+	cr_assert_eq(pool_close(f->p), 0);
+	cr_assert(audit_image(f->meta.inner, AUDIT_ALL));
+	kept_image_free(&f->data);
+	kept_image_free(&f->meta);
+}
+
+Test(pool_resize, what_is_shared_stays_shared)
+{
+	struct pool_status before, after;
+	uint64_t possible;
+	struct fixture f;
+
+	open_fixture(&f);
+	pool_get_status(f.p, &before);
+	cr_assert_eq(shrink(f.p, 10, &possible), -ENOSPC);
+	cr_assert_lt(possible / BLOCK, before.data_used + 10);
+	cr_assert_eq(shrink(f.p, possible / BLOCK, &possible), 0);
+	pool_get_status(f.p, &after);
+	cr_expect_leq(after.data_used, before.data_used);
+	cr_expect_leq(after.meta_used, before.meta_used + 2, "%llu metadata blocks, %llu before",
+		      (unsigned long long)after.meta_used, (unsigned long long)before.meta_used);
+	check_contents(f.p);
+	cr_assert_eq(pool_resize(f.p, POOL_BLOCKS * BLOCK, 0), 0);
+	check_contents(f.p);
+	close_fixture(&f);
+}
+
+/* The images as they are, opened as another pool. */
+static void
+look(void)
+{
+	struct kept_image data, meta;
+	uint64_t data_size, meta_size;
+	char *bytes[2] = {kept_image_copy(&looked_at->data, &data_size),
+			  kept_image_copy(&looked_at->meta, &meta_size)};
+	struct pool *p;
+
+	make_image(&data, "data", data_size);
+	make_image(&meta, "meta", meta_size);
+	kept_image_restore(&data, bytes[0], data_size);
+	kept_image_restore(&meta, bytes[1], meta_size);
+	cr_assert(audit_check(meta.inner, AUDIT_EXACT));
+	p = open_over(&data, &meta, true);
+	check_contents(p);
+	cr_assert_eq(pool_close(p), 0);
+	kept_image_free(&data);
+	kept_image_free(&meta);
+	free(bytes[0]);
+	free(bytes[1]);
+}
+
+Test(pool_resize, each_commit_on_the_way_is_a_pool_with_the_same_contents)
+{
+	struct fixture f;
+	uint64_t possible;
+
+	open_fixture(&f);
+	looked_at = &f;
+	watch.nr = 0;
+	watch.look = look;
+	watch.always = true;
+	cr_assert_eq(shrink(f.p, SMALL, &possible), 0, "%llu", (unsigned long long)possible / BLOCK);
+	watch.always = false;
+	watch.look = NULL;
+	cr_assert_gt(watch.nr, 4);
+	check_contents(f.p);
+	close_fixture(&f);
+}
+
+/* In the middle, a snapshot of all is taken, and what had to go is copied once more. */
+static void
+snapshot_midway(void)
+{
+	struct vol *again;
+
+	if (watch.nr < 3 || watch.t)
+		return;
+	watch.look = NULL;
+	watch.always = false;
+	cr_assert_eq(pool_snapshot(looked_at->p, "midway", &caller), 0);
+	again = make_volume(looked_at->p, "again");
+	cr_assert_eq(vol_copy_range(find(looked_at->p, NULL, "vol"), 0, again, 0, NR_BLOCKS * BLOCK),
+		     (ssize_t)(NR_BLOCKS * BLOCK));
+	vol_put(again);
+}
+
+Test(pool_resize, snapshots_and_copies_may_be_made_meanwhile)
+{
+	struct fixture f;
+	uint64_t possible;
+	struct vol *v;
+
+	open_fixture(&f);
+	looked_at = &f;
+	watch.nr = 0;
+	watch.look = snapshot_midway;
+	watch.always = true;
+	cr_assert_eq(shrink(f.p, SMALL, &possible), 0);
+	cr_assert_null(watch.look);
+	check_contents(f.p);
+	for (uint64_t i = 0; i < NR_BLOCKS; i++) {
+		check_text(f.p, NULL, "again", i, version_at(NR_SNAPSHOTS - 1, i));
+		check_text(f.p, "midway", "vol", i, version_at(NR_SNAPSHOTS - 1, i));
+	}
+	v = find(f.p, NULL, "vol");
+	vol_put(v);
+	vol_put(v); /* snapshot_midway's */
+	close_fixture(&f);
+}
+
+static struct pool_shrink *cancelled;
+
+static void
+cancel(void)
+{
+	cancelled->cancel = true;
+}
+
+Test(pool_resize, one_that_is_cancelled_leaves_the_pool_as_large_as_it_was)
+{
+	struct pool_shrink progress = {0};
+	struct fixture f;
+	struct pool_status before, after;
+	uint64_t possible;
+
+	open_fixture(&f);
+	pool_get_status(f.p, &before);
+	cancelled = &progress;
+	watch.look = cancel;
+	watch.always = true;
+	cr_assert_eq(pool_shrink(f.p, SMALL * BLOCK, &progress, &possible), -ECANCELED);
+	watch.always = false;
+	watch.look = NULL;
+	cr_assert_eq(pool_sync_wait(f.p, NULL), 0);
+	pool_get_status(f.p, &after);
+	cr_expect_eq(after.data_blocks, POOL_BLOCKS);
+	cr_expect_leq(after.data_used, before.data_used);
+	cr_expect_eq(after.data_available, before.data_available);
+	check_contents(f.p);
+	/* All that is free can be used. */
+	for (uint64_t i = 0; i < after.data_available / 2; i++)
+		put_text(f.p, "filler", i, 0);
+	check_contents(f.p);
+	close_fixture(&f);
+}
+
+Test(pool_resize, a_metadata_snapshot_is_in_the_way)
+{
+	struct image *data, *meta_image;
+	struct thin_meta *m;
+	struct pool_options options = POOL_OPTIONS_DEFAULT;
+	struct kept_image meta;
+	struct pool *p;
+	uint64_t possible;
+
+	msg_set_sink(ignore);
+	options.commit_interval_ms = 0;
+	make_image(&meta, "meta", 1024 * METADATA_BLOCK_SIZE);
+	cr_assert_eq(image_open_memory("data", 100 * BLOCK, &data), 0);
+	meta_image = &meta.image;
+	cr_assert_eq(meta_format(meta_image, BLOCK / SECTOR_SIZE, 100), 0);
+	cr_assert_eq(meta_open(meta_image, 1 << 20, false, &m), 0);
+	cr_assert_eq(meta_reserve_snap(m), 0);
+	cr_assert_eq(meta_commit(m, NULL), 0);
+	meta_close(m);
+	cr_assert_eq(pool_open_images(data, meta_image, &options, &p), 0);
+	cr_assert_eq(shrink(p, 50, &possible), -EBUSY);
+	cr_assert_eq(pool_resize(p, 50 * BLOCK, 0), -EINVAL);
+	cr_assert_eq(pool_resize(p, 200 * BLOCK, 0), 0);
+	cr_assert_eq(data_blocks(p), 200);
+	cr_assert_eq(pool_close(p), 0);
+	kept_image_free(&meta);
+}
