@@ -22,6 +22,7 @@ static const struct command commands[] = {
 	{"revert", cmd_revert, "PATH SNAPSHOT_PATH", "let a volume be as it was in a snapshot"},
 	{"remove", cmd_remove, "[--dry-run] PATH...", "remove volumes or snapshots"},
 	{"resize", cmd_resize, "[--data S] [--metadata S] DIR", "make the images larger"},
+	{"shrink", cmd_shrink, "--data S DIR", "make the data image smaller"},
 	{"sync", cmd_sync, "DIR", "make durable all that was written"},
 	{"check", cmd_check, "[--json] [--repair] [--data DATA] META", "verify the metadata of a pool, and mend them"},
 	{NULL, NULL, NULL, NULL},

@@ -83,6 +83,7 @@ MOUNT_TESTS = \
 	tests/mount/residue.sh \
 	tests/mount/resize.sh \
 	tests/mount/scale.sh \
+	tests/mount/shrink.sh \
 	tests/mount/snapshot.sh \
 	tests/mount/space.sh \
 	tests/mount/term.sh

@@ -30,6 +30,7 @@ int cmd_mount(int argc, char **argv);
 int cmd_remove(int argc, char **argv);
 int cmd_resize(int argc, char **argv);
 int cmd_revert(int argc, char **argv);
+int cmd_shrink(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_sync(int argc, char **argv);

@@ -22,6 +22,7 @@ thinfs_SOURCES += \
 	src/cmd/report.h \
 	src/cmd/resize.c \
 	src/cmd/revert.c \
+	src/cmd/shrink.c \
 	src/cmd/snapshot.c \
 	src/cmd/status.c \
 	src/cmd/sync.c \

@@ -13,6 +13,7 @@
 #include "fuse/control_proto.h"
 #include "fuse/dir_handle.h"
 #include "fuse/ops.h"
+#include "fuse/shrinker.h"
 #include "fuse/snapshot.h"
 #include "pdata/format.h"
 #include "pool/report.h"
@@ -298,6 +299,18 @@ do_resize(fuse_req_t req, const struct control_resize *in)
 }
 
 static void
+do_shrink(fuse_req_t req, const struct control_shrink *in)
+{
+	struct control_shrink c = *in;
+	int r = is_owner(req) ? shrinker_control(session_of(req)->shrinker, &c) : -EACCES;
+
+	if (r)
+		ops_reply(req, r);
+	else
+		fuse_reply_ioctl(req, 0, &c, sizeof(c));
+}
+
+static void
 do_shutdown(fuse_req_t req)
 {
 	struct mount *m = session_of(req);
@@ -337,6 +350,8 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 		do_freed(req, h, in);
 	else if (cmd == CONTROL_IOC_RESIZE && in_size == sizeof(struct control_resize))
 		do_resize(req, in);
+	else if (cmd == CONTROL_IOC_SHRINK && in_size == sizeof(struct control_shrink))
+		do_shrink(req, in);
 	else if (cmd == CONTROL_IOC_SHUTDOWN)
 		do_shutdown(req);
 	else

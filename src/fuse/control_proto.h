@@ -81,18 +81,18 @@ struct control_resize {
 };
 
 enum control_shrink_what {
-	CONTROL_SHRINK_START = 1, /* to DATA bytes; ended, whatever comes of it, by the one that asks for it */
-	CONTROL_SHRINK_TELL,
-	CONTROL_SHRINK_CANCEL,
+	CONTROL_SHRINK_START = 1, /* to DATA bytes; EBUSY while one is running */
+	CONTROL_SHRINK_TELL, /* nothing else */
+	CONTROL_SHRINK_CANCEL, /* it ends soon */
 };
 
-/* pool_shrink(), which takes its time: a thread of the daemon does it, one at a time. */
+/* pool_shrink(), which takes its time: a thread of the daemon does it, whether anybody asks how it goes or not. */
 struct control_shrink {
 	uint32_t what;
-	int32_t error; /* out: how it ended */
+	int32_t error; /* out: how the last one ended, negative errno */
 	uint32_t running; /* out */
 	uint32_t padding;
-	uint64_t data; /* bytes wanted; out: what the pool has */
+	uint64_t data; /* bytes wanted; out: that the pool has */
 	uint64_t moved, total; /* out: bytes */
 	uint64_t possible; /* out: the smallest size at present */
 };

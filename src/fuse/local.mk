@@ -23,6 +23,8 @@ thinfs_SOURCES += \
 	src/fuse/privileges.h \
 	src/fuse/session.c \
 	src/fuse/session.h \
+	src/fuse/shrinker.c \
+	src/fuse/shrinker.h \
 	src/fuse/snapshot.c \
 	src/fuse/snapshot.h \
 	src/fuse/unmounter.c \

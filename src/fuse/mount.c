@@ -39,6 +39,7 @@
 #include "fuse/parked.h"
 #include "fuse/privileges.h"
 #include "fuse/session.h"
+#include "fuse/shrinker.h"
 #include "fuse/snapshot.h"
 #include "util/msg.h"
 
@@ -315,6 +316,9 @@ run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void
 	r = pool_start(m->pool);
 	if (r)
 		goto err_unmount;
+	r = shrinker_new(m, &m->shrinker);
+	if (r)
+		goto err_unmount;
 	r = parked_start(m, &m->parked);
 	if (r)
 		goto err_unmount;
@@ -327,9 +331,11 @@ run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void
 
 	if (serve(m, signal_fd, ready, arg))
 		leave(m);
+	shrinker_stop(m->shrinker);
 	parked_give_up(m->parked);
 	snapshot_stop(m);
 	session_stop(m);
+	shrinker_free(m->shrinker);
 	snapshot_free(m);
 	parked_stop(m->parked);
 	session_async_wait(m);
@@ -344,6 +350,7 @@ err_jobs:
 err_parked:
 	parked_stop(m->parked);
 err_unmount:
+	shrinker_free(m->shrinker);
 	msg_error("cannot serve %s: starting threads failed: %s", m->dir, strerror(-r));
 	inode_table_destroy(&m->inodes);
 	unmounter_unmount(&m->unmounter, true);

@@ -10,6 +10,7 @@
  *   workers   requests (session.c, ops_*.c); never wait for a commit, nor for the kernel
  *   jobs      what must wait for the kernel: snapshots (snapshot.c)
  *   parked    writes that wait for space (parked.c)
+ *   shrinker  while the pool is being shrunk (shrinker.c)
  */
 #ifndef THINFS_FUSE_SESSION_H
 #define THINFS_FUSE_SESSION_H
@@ -34,6 +35,7 @@
 struct dir_handle;
 struct jobs;
 struct parked;
+struct shrinker;
 struct worker;
 
 struct mount {
@@ -52,6 +54,7 @@ struct mount {
 	struct inode_table inodes;
 	struct jobs *jobs;
 	struct parked *parked;
+	struct shrinker *shrinker;
 
 	struct worker *workers;
 	unsigned nr_workers;

@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program python3
-plan 17
+plan 27
 
 # total DIR KEY: bytes that the pool on DIR has of that kind
 total() {
@@ -60,3 +60,75 @@ expect_failure "a limit of nothing is refused" "grow=" \
 	thinfs mount -o max=1G "$pool/data.img" "$pool/meta.img" "$pool/mnt"
 expect_failure "so is growing by nothing" "grow=" \
 	thinfs mount -o grow=0% "$pool/data.img" "$pool/meta.img" "$pool/mnt"
+
+# --- a filesystem that is filled far beyond what the pool began with
+loop_tests() {
+	local dev disk fs before data file
+	pool=$(mktmp)
+	thinfs format --data-size 16M --metadata-size 1M "$pool/data.img" "$pool/meta.img"
+	mount_pool "$pool" -o grow=16M
+	truncate -s 256M "$MNT/disk"
+	disk=$(attach_loop "$MNT/disk" --direct-io=on) || bail_out "losetup failed"
+	before=$(dmesg 2>/dev/null | grep -c "I/O error.*${disk##*/}")
+	fs=$pool/fs
+	mkdir "$fs"
+	on_exit umount "$fs"
+	mkfs.ext4 -q "$disk" && mount "$disk" "$fs" || bail_out "no ext4"
+	expect "a filesystem that fills a pool which grows sees no error" \
+		dd if=/dev/urandom of="$fs/file" bs=1M count=180 conv=fsync status=none
+	is "nor does the kernel" "$(dmesg 2>/dev/null | grep -c "I/O error.*${disk##*/}")" "$before"
+	if [ "$(total "$MNT" data)" -ge $((180 << 20)) ] && [ "$(total "$MNT" data)" -le $((230 << 20)) ]; then
+		ok "the pool has grown as far as needed"
+	else
+		not_ok "the pool has $(total "$MNT" data) bytes"
+	fi
+	sum=$(sha256sum <"$fs/file")
+
+	# --- a volume that becomes larger under a loop device
+	truncate -s 400M "$MNT/disk"
+	losetup -c "$disk"
+	is "a loop device sees what a volume has been given" "$(blockdev --getsize64 "$disk")" $((400 << 20))
+	expect "and its filesystem can use it" resize2fs "$disk"
+	umount "$fs"
+	expect "it is sound" e2fsck -fn "$disk"
+	mount "$disk" "$fs"
+	is "and has what was written" "$(sha256sum <"$fs/file")" "$sum"
+	umount "$fs"
+	detach_loop "$disk" "$MNT/disk"
+	umount_pool
+
+	# --- images on devices
+	pool=$(mktmp)
+	truncate -s 32M "$pool/data"
+	truncate -s 4M "$pool/meta.img"
+	data=$(attach_loop "$pool/data")
+	mkdir "$pool/mnt"
+	on_exit umount "$pool/mnt"
+	audit_at_exit "$pool/meta.img"
+	MNT=$pool/mnt
+	thinfs mount -o grow=10% "$data" "$pool/meta.img" "$MNT" || bail_out "cannot mount"
+	dd if=/dev/urandom of="$MNT/v" bs=1M count=20 status=none
+	expect_failure "a device does not become larger by us" "make the device larger first" \
+		thinfs resize "$MNT" --data 64M
+	truncate -s 64M "$pool/data"
+	losetup -c "$data"
+	thinfs resize "$MNT"
+	is "but once it is, that is taken in" "$(total "$MNT" data)" $((64 << 20))
+	thinfs shrink "$MNT" --data 24M
+	is "a pool on a device becomes smaller" "$(total "$MNT" data)" $((24 << 20))
+	umount_pool
+}
+
+missing=
+for program in losetup mkfs.ext4 resize2fs e2fsck; do
+	command -v $program >/dev/null || missing=$program
+done
+if [ "$(id -u)" -ne 0 ]; then
+	skip 10 "loop devices need root"
+elif [ "$missing" ]; then
+	skip 10 "no program '$missing'"
+elif ! losetup -f >/dev/null 2>&1; then
+	skip 10 "no loop devices"
+else
+	loop_tests
+fi
