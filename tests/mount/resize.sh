@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program python3
-plan 27
+plan 30
 
 # total DIR KEY: bytes that the pool on DIR has of that kind
 total() {
@@ -72,12 +72,12 @@ loop_tests() {
 	before=$(dmesg 2>/dev/null | grep -c "I/O error.*${disk##*/}")
 	fs=$pool/fs
 	mkdir "$fs"
-	on_exit umount "$fs"
+	on_exit umount -q "$fs"
 	mkfs.ext4 -q "$disk" && mount "$disk" "$fs" || bail_out "no ext4"
 	expect "a filesystem that fills a pool which grows sees no error" \
-		dd if=/dev/urandom of="$fs/file" bs=1M count=180 conv=fsync status=none
+		dd if=/dev/urandom of="$fs/file" bs=1M count=120 conv=fsync status=none
 	is "nor does the kernel" "$(dmesg 2>/dev/null | grep -c "I/O error.*${disk##*/}")" "$before"
-	if [ "$(total "$MNT" data)" -ge $((180 << 20)) ] && [ "$(total "$MNT" data)" -le $((230 << 20)) ]; then
+	if [ "$(total "$MNT" data)" -ge $((120 << 20)) ] && [ "$(total "$MNT" data)" -le $((180 << 20)) ]; then
 		ok "the pool has grown as far as needed"
 	else
 		not_ok "the pool has $(total "$MNT" data) bytes"
@@ -88,8 +88,9 @@ loop_tests() {
 	truncate -s 400M "$MNT/disk"
 	losetup -c "$disk"
 	is "a loop device sees what a volume has been given" "$(blockdev --getsize64 "$disk")" $((400 << 20))
-	expect "and its filesystem can use it" resize2fs "$disk"
 	umount "$fs"
+	e2fsck -fp "$disk" >/dev/null
+	expect "and its filesystem can use it" resize2fs "$disk"
 	expect "it is sound" e2fsck -fn "$disk"
 	mount "$disk" "$fs"
 	is "and has what was written" "$(sha256sum <"$fs/file")" "$sum"
@@ -103,7 +104,7 @@ loop_tests() {
 	truncate -s 4M "$pool/meta.img"
 	data=$(attach_loop "$pool/data")
 	mkdir "$pool/mnt"
-	on_exit umount "$pool/mnt"
+	on_exit umount -q "$pool/mnt"
 	audit_at_exit "$pool/meta.img"
 	MNT=$pool/mnt
 	thinfs mount -o grow=10% "$data" "$pool/meta.img" "$MNT" || bail_out "cannot mount"
@@ -117,6 +118,28 @@ loop_tests() {
 	thinfs shrink "$MNT" --data 24M
 	is "a pool on a device becomes smaller" "$(total "$MNT" data)" $((24 << 20))
 	umount_pool
+
+	# --- growing when the filesystem of the images is full
+	pool=$(mktmp)
+	on_exit umount -q "$pool"
+	mount -t tmpfs -o size=40M none "$pool" || bail_out "no tmpfs"
+	thinfs format --data-size 8M --metadata-size 1M "$pool/data.img" "$pool/meta.img"
+	mount_pool "$pool" -o grow=100%,error_if_no_space
+	thinfs create --size 8M "$MNT/first"
+	dd if=/dev/urandom of="$MNT/first" bs=1M count=8 conv=notrunc,fsync status=none
+	sum=$(sha256sum <"$MNT/first")
+	expect_failure "where the filesystem below is full, growing does not help, and writes fail as without" \
+		"No space" dd if=/dev/zero of="$MNT/second" bs=1M count=60 conv=fsync status=none
+	is "what was there is there" "$(sha256sum <"$MNT/first")" "$sum"
+	rm "$MNT/second"
+	for ((i = 0; i < 50; i++)); do
+		dd if=/dev/zero of="$MNT/third" bs=1M count=8 conv=fsync status=none 2>/dev/null && break
+		sleep 0.1
+	done
+	is "and when there is space again, it can be used" "$(stat -c %s "$MNT/third")" $((8 << 20))
+	umount_pool
+	audit_pool "$pool/meta.img" || not_ok "the pool is sound"
+	umount "$pool"
 }
 
 missing=
@@ -124,11 +147,11 @@ for program in losetup mkfs.ext4 resize2fs e2fsck; do
 	command -v $program >/dev/null || missing=$program
 done
 if [ "$(id -u)" -ne 0 ]; then
-	skip 10 "loop devices need root"
+	skip 13 "loop devices need root"
 elif [ "$missing" ]; then
-	skip 10 "no program '$missing'"
+	skip 13 "no program '$missing'"
 elif ! losetup -f >/dev/null 2>&1; then
-	skip 10 "no loop devices"
+	skip 13 "no loop devices"
 else
 	loop_tests
 fi
