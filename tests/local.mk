@@ -15,6 +15,7 @@ UNIT_TESTS = \
 	tests/unit/pdata/test-btree-damage \
 	tests/unit/pdata/test-check \
 	tests/unit/pdata/test-check-cuts \
+	tests/unit/pdata/test-evacuate \
 	tests/unit/pdata/test-space-map \
 	tests/unit/pdata/test-thin-exact \
 	tests/unit/pdata/test-thin-meta \
@@ -142,6 +143,7 @@ tests_unit_pdata_test_check_cuts_SOURCES = tests/unit/pdata/test-check-cuts.c $(
 tests_unit_pdata_test_thin_exact_SOURCES = tests/unit/pdata/test-thin-exact.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_SOURCES = tests/unit/pdata/test-thin-meta.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_hostile_SOURCES = tests/unit/pdata/test-thin-meta-hostile.c $(AUDIT_FILES)
+tests_unit_pdata_test_evacuate_SOURCES = tests/unit/pdata/test-evacuate.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_images_SOURCES = tests/unit/pdata/test-thin-meta-images.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_lies_SOURCES = tests/unit/pdata/test-thin-meta-lies.c $(AUDIT_FILES)
 tests_unit_pdata_test_thin_meta_model_SOURCES = tests/unit/pdata/test-thin-meta-model.c $(AUDIT_FILES)
@@ -181,7 +183,7 @@ tests_unit_pool_test_pool_resize_SOURCES = \
 	tests/unit/pool/test-pool-resize.c \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
-	-Wl,--wrap=meta_durable,--wrap=pool_end_change
+	-Wl,--wrap=meta_durable,--wrap=pool_copy_data,--wrap=pool_end_change
 tests_unit_pool_test_pool_threads_t_SOURCES = \
 	tests/unit/pool/test-pool-threads.c \
 	tests/unit/pool/threads.h \

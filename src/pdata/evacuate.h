@@ -9,8 +9,8 @@
  * never change, so of those that evacuation_find() found to lead to none it remembers just that, in a bit each.
  *
  * Data are the caller's affair: they are copied between evacuation_find() and evacuation_move(), and nobody
- * may overwrite them meanwhile. A block that is shared, by the rule of time, is never overwritten. Of one that is
- * not, the writers of one block of one device have to be kept away.
+ * may overwrite them meanwhile. A block that must go and is shared, by the rule of time, is not (dev_sort_out_shared() calls it
+ * shared, too). Of one that is not shared, the writers of one block of one device have to be kept away.
  *
  * Locking: as thin_meta.h; "shared" and "exclusive" are the caller's metadata lock. One at a time, and by one thread.
  * Errors: as thin_meta.h. After meta_abort() only evacuation_end() may be called.

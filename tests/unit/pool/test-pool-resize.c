@@ -3,7 +3,8 @@
  * Growing and shrinking a pool in use: against the model, with a check of the metadata at each commit; and what the
  * commits in between would leave after a crash.
  *
- * meta_durable() and pool_end_change() are wrapped, to look at each commit, and to have one after each change.
+ * meta_durable() and pool_end_change() are wrapped, to look at each commit, and to have one after each change; and
+ * pool_copy_data(), to do something between copying blocks and changing their mappings.
  */
 #include <config.h>
 
@@ -31,6 +32,7 @@ static struct {
 	bool committing;
 	unsigned nr; /* of commits */
 	void (*look)(void); /* at what a crash now would leave */
+	void (*copied)(void); /* called once, when blocks have been copied */
 } watch;
 
 int __real_meta_durable(struct thin_meta *m, struct runs *freed);
@@ -60,6 +62,21 @@ __wrap_pool_end_change(struct pool *p)
 	watch.committing = false;
 	if (watch.look)
 		watch.look();
+}
+
+int __real_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len);
+int __wrap_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len);
+
+int
+__wrap_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
+{
+	int r = __real_pool_copy_data(p, from, to, len);
+	void (*copied)(void) = watch.copied;
+
+	watch.copied = NULL;
+	if (copied)
+		copied();
+	return r;
 }
 
 static void
@@ -188,20 +205,20 @@ Test(pool_resize, a_pool_that_shrinks_and_grows_agrees_with_a_model)
 {
 	static const struct property_config config = {
 		.test = "a_pool_that_shrinks_and_grows_agrees_with_a_model",
-		.nr_ops = 2500,
+		.nr_ops = 1500,
 		.block_pages = 1,
 		.data_blocks = 1200,
 		.meta_blocks = 1024,
 	};
 
-	run(&config, 3);
+	run(&config, 2);
 }
 
 Test(pool_resize, so_does_one_that_is_full)
 {
 	static const struct property_config config = {
 		.test = "so_does_one_that_is_full",
-		.nr_ops = 2000,
+		.nr_ops = 1000,
 		.block_pages = 1,
 		.data_blocks = 120,
 		.meta_blocks = 1024,
@@ -462,6 +479,38 @@ Test(pool_resize, snapshots_and_copies_may_be_made_meanwhile)
 	v = find(f.p, NULL, "vol");
 	vol_put(v);
 	vol_put(v); /* snapshot_midway's */
+	close_fixture(&f);
+}
+
+static void
+write_to_all(void)
+{
+	for (uint64_t i = 0; i < NR_BLOCKS; i++)
+		put_text(looked_at->p, "vol", i, 77);
+}
+
+Test(pool_resize, what_was_shared_once_may_be_written_while_it_is_being_moved)
+{
+	struct fixture f;
+	uint64_t possible;
+	struct vol *copy;
+	char name[16];
+
+	open_fixture(&f);
+	looked_at = &f;
+	for (unsigned s = 0; s < NR_SNAPSHOTS; s++) {
+		snprintf(name, sizeof(name), "s%u", s);
+		cr_assert_eq(pool_remove_snapshot(f.p, name), 0);
+	}
+	copy = find(f.p, NULL, "copy");
+	cr_assert_eq(vol_truncate(copy, 0), 0);
+	vol_put(copy);
+	cr_assert_eq(pool_sync_wait(f.p, NULL), 0);
+	watch.copied = write_to_all;
+	cr_assert_eq(shrink(f.p, SMALL, &possible), 0);
+	cr_assert_null(watch.copied);
+	for (uint64_t i = 0; i < NR_BLOCKS; i++)
+		check_text(f.p, NULL, "vol", i, 77);
 	close_fixture(&f);
 }
 
