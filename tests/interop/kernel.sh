@@ -36,7 +36,7 @@ case $? in
 *) bail_out "kernelvm: $out" ;;
 esac
 rm "$dir"/*.img
-plan 22
+plan 23
 
 # --- thinfs makes a pool ---
 
@@ -50,6 +50,8 @@ make_pool() {
 	set -e
 	thinfs format --data-size 1G --metadata-size 8M "$dir/data.img" "$dir/meta.img"
 	mount_here
+	# Most lies behind this, and moves to its place when the image becomes smaller.
+	fallocate -l 300M "$mnt/filler"
 	truncate -s 64M "$mnt/large"
 	truncate -s 20M "$mnt/small"
 	truncate -s $((7777 * 512)) "$mnt/odd size"
@@ -58,6 +60,7 @@ make_pool() {
 	fallocate -l 64M "$mnt/large"
 	devices change "$mnt" "$seed" 60000000 large
 	devices change "$mnt" $((seed + 1)) 9000000 small "odd size"
+	rm "$mnt/filler"
 	mkdir "$mnt/.snapshots/first"
 	devices change "$mnt" $((seed + 2)) 16000000 large
 	devices change "$mnt" $((seed + 3)) 1000000 small
@@ -77,6 +80,15 @@ make_pool() {
 	thinfs revert "$mnt/clone" "$mnt/.snapshots/first/odd size"
 }
 expect "thinfs makes a pool" make_pool
+smaller() {
+	for ((i = 0; i < 50; i++)); do
+		thinfs shrink "$mnt" --data 300M && break
+		sleep 0.1
+	done
+	thinfs resize "$mnt" --data 700M --metadata 9M &&
+		thinfs shrink "$mnt" --data 500M && [ "$(stat -c %s "$dir/data.img")" = $((500 << 20)) ]
+}
+expect "makes it smaller, and larger, and smaller" smaller
 expect "its devices are read" sh -c "python3 -B '$top_srcdir/tests/tools/devices.py' sums '$THINFS' '$mnt' >'$dir/sums'"
 diag "$(wc -l <"$dir/sums") devices, $(thinfs status "$mnt" | sed -n 's/^as dm-thin *//p')"
 thinfs list --json "$mnt" >"$dir/list"
