@@ -46,9 +46,10 @@ dblock_of(const void *value)
 }
 
 int
-evacuation_begin(struct thin_meta *m, uint64_t first, struct evacuation **out)
+evacuation_begin(struct thin_meta *m, uint64_t first, uint64_t kept, struct evacuation **out)
 {
 	struct evacuation *e;
+	struct sm_split split;
 	int r = meta_begin_change(m);
 
 	if (r)
@@ -57,6 +58,11 @@ evacuation_begin(struct thin_meta *m, uint64_t first, struct evacuation **out)
 		return -EBUSY;
 	if (first >= sm_nr_blocks(m->data_sm))
 		return -EINVAL;
+	r = sm_split_at(m->data_sm, first, &split);
+	if (!r && split.free_before < split.used_behind + split.held_behind + kept)
+		r = -ENOSPC;
+	if (r)
+		return r;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;

@@ -26,8 +26,11 @@
 
 struct evacuation;
 
-/* No data block from FIRST on is handed out from now on. -EBUSY: a metadata snapshot is held, which cannot change; -EINVAL. Exclusive. */
-int evacuation_begin(struct thin_meta *m, uint64_t first, struct evacuation **out);
+/*
+ * No data block from FIRST on is handed out from now on. -EBUSY: a metadata snapshot is held, which cannot change; -EINVAL; -ENOSPC: what is
+ * in use there, or might be soon, would not leave KEPT free blocks before it. Exclusive; O(blocks).
+ */
+int evacuation_begin(struct thin_meta *m, uint64_t first, uint64_t kept, struct evacuation **out);
 /* They are free again, if they still are there. Nothing reserved is left among them. Exclusive. */
 void evacuation_end(struct evacuation *e);
 

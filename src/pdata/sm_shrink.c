@@ -13,16 +13,38 @@
 #define INDEX_LEAF_MIN 56U
 
 int
-sm_fence(struct space_map *sm, uint64_t first)
+sm_split_at(struct space_map *sm, uint64_t first, struct sm_split *split)
 {
-	assert(sm->kind == SM_DATA && first <= sm->nr_blocks);
-	for (uint64_t i = first / BITMAP_ENTRIES; i < sm->nr_chunks; i++) {
+	uint64_t free_behind = 0;
+
+	*split = (struct sm_split){0};
+	for (uint64_t b = first; b < sm->nr_blocks; b++) {
+		uint32_t entry = b % BITMAP_ENTRIES;
 		struct sm_chunk *c;
-		int r = sm_get_chunk(sm, i, &c);
+		int r = sm_get_chunk(sm, b / BITMAP_ENTRIES, &c);
 
 		if (r)
 			return r;
+		if (chunk_count(c, entry))
+			split->used_behind++;
+		else if (chunk_is_busy(c, entry))
+			split->held_behind++;
+		else
+			free_behind++;
 	}
+	split->free_before = sm_nr_free(sm) - min_u64(sm_nr_free(sm), free_behind);
+	return 0;
+}
+
+int
+sm_fence(struct space_map *sm, uint64_t first)
+{
+	struct sm_split split;
+	int r = sm_split_at(sm, first, &split); /* loads the bitmaps */
+
+	assert(sm->kind == SM_DATA && first <= sm->nr_blocks);
+	if (r)
+		return r;
 	sm->fence = first;
 	for (uint64_t b = first; b < sm->nr_blocks; b++) {
 		struct sm_chunk *c = &sm->chunks[b / BITMAP_ENTRIES];

@@ -110,6 +110,15 @@ void sm_unreserve(struct space_map *sm, uint64_t start, uint64_t nr);
 int sm_grow(struct space_map *sm, uint64_t nr_blocks);
 
 /*
+ * What there is from FIRST on (behind) and before it: blocks with a count, blocks that are busy without one, free ones. Loads the bitmaps
+ * behind.
+ */
+struct sm_split {
+	uint64_t used_behind, held_behind, free_before;
+};
+int sm_split_at(struct space_map *sm, uint64_t first, struct sm_split *split);
+
+/*
  * Shrinking the data map (sm_shrink.c). A fence before it: no block from FIRST on is handed out any more, and those that are given
  * back or become free are not either. In memory only.
  */

@@ -456,10 +456,10 @@ begin(struct shrink *s, uint64_t *possible)
 	*possible = least * p->block_bytes;
 	if (!r && (!s->first || s->first >= info.nr_data_blocks))
 		r = -EINVAL;
-	if (!r && s->first < least)
-		r = -ENOSPC;
+	/* A commit must always find the blocks for the catalog, and now only before the end. */
 	if (!r)
-		r = evacuation_begin(p->tm, s->first, &s->e);
+		r = s->first < least ? -ENOSPC
+				     : evacuation_begin(p->tm, s->first, catalog_reserve(p), &s->e);
 	rwlock_unlock(&p->meta_lock);
 	return r;
 }
@@ -476,11 +476,15 @@ pool_shrink(struct pool *p, uint64_t bytes, struct pool_shrink *progress, uint64
 	s->progress = progress;
 	s->first = bytes / p->block_bytes;
 	s->at_once = (unsigned)max_u64(1, min_u64(BLOCKS_AT_ONCE, BYTES_AT_ONCE / p->block_bytes));
-	mutex_lock(&p->grow_lock);
-	r = p->shrinking ? -EBUSY : begin(s, possible);
-	if (!r)
-		p->shrinking = true;
-	mutex_unlock(&p->grow_lock);
+	r = settle_commit(p); /* what has been freed is free then */
+	if (!r) {
+		passdown_wait(p);
+		mutex_lock(&p->grow_lock);
+		r = p->shrinking ? -EBUSY : begin(s, possible);
+		if (!r)
+			p->shrinking = true;
+		mutex_unlock(&p->grow_lock);
+	}
 	if (!r) {
 		r = evacuate(s);
 		p->shrinking = false;

@@ -139,6 +139,27 @@ front_is_hole(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+front_resize(struct image *img, uint64_t size)
+{
+	struct front_image *f = to_front(img);
+	struct disks *d = f->disks;
+	int r = 0;
+
+	if (is_dead(d))
+		return -EIO;
+	if (size > d->size[f->nr])
+		return -ENOSPC;
+	/* What is cut off reads as zeros when it is back. */
+	if (size < d->shown[f->nr])
+		r = image_punch(below(img), size, d->shown[f->nr] - size);
+	if (r || size == d->shown[f->nr])
+		return r;
+	d->shown[f->nr] = size;
+	log_add(d, f->nr, IMAGE_OP_RESIZE)->offset = size;
+	return 0;
+}
+
+static int
 front_get_size(struct image *img, uint64_t *size)
 {
 	struct front_image *f = to_front(img);
@@ -160,6 +181,7 @@ static const struct image_ops front_ops = {
 	.punch = front_punch,
 	.discard = front_discard,
 	.is_hole = front_is_hole,
+	.resize = front_resize,
 	.get_size = front_get_size,
 	.close = front_close,
 };

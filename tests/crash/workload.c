@@ -294,6 +294,32 @@ op_grow(struct workload *w)
 	ended(w, below(w, 3) ? pool_adopt_growth(w->pool) : 0);
 }
 
+/* As small as it can be, or nearly; then mostly some size again, by the pool itself. */
+static void
+op_shrink(struct workload *w)
+{
+	uint64_t size = w->disks->shown[DATA_DISK], block = pool_block_bytes(w->pool), possible = 0;
+	struct pool_shrink progress = {0};
+	int r = pool_shrink(w->pool, block, &progress, &possible);
+
+	if (r == -ENOSPC && possible) {
+		uint64_t bytes = possible + below(w, 8) * block;
+
+		trace(w, "shrink to %llu blocks", (unsigned long long)(bytes / block));
+		r = pool_shrink(w->pool, bytes, &progress, &possible);
+		if (r == -ENOSPC || r == -EINVAL)
+			r = 0;
+	}
+	if (!r && below(w, 8)) {
+		size += below(w, 3) * block;
+		if (size > w->disks->size[DATA_DISK])
+			size = w->disks->size[DATA_DISK];
+		trace(w, "grow to %llu blocks", (unsigned long long)(size / block));
+		r = pool_resize(w->pool, size, 0);
+	}
+	ended(w, r);
+}
+
 struct operation {
 	void (*fn)(struct workload *w);
 	unsigned weight;
@@ -314,6 +340,7 @@ static const struct operation ops[] = {
 	{op_clone, 4, true},
 	{op_revert, 4, true},
 	{op_grow, 3, false},
+	{op_shrink, 3, false},
 	{op_sync_one, 12, true},
 	{op_sync_all, 6, true},
 	{op_remount, 1, true},

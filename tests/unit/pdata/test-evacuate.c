@@ -69,7 +69,7 @@ Test(evacuate, a_number_that_is_used_again_is_another_node)
 	map(m, one, HIGH);
 	map(m, two, 0);
 	commit(m);
-	cr_assert_eq(evacuation_begin(m, FIRST, &e), 0);
+	cr_assert_eq(evacuation_begin(m, FIRST, 1, &e), 0);
 	for (unsigned i = 0; i < 5 * META_BLOCKS; i++) {
 		cr_assert(is_found(e, 1));
 		cr_assert(!is_found(e, 2));
