@@ -160,7 +160,7 @@ struct pool_shrink {
  * -EINVAL: it is no larger than that now, or less than a block; -ENOSPC: too little free space; *possible: bytes that would do now; -EBUSY:
  * it is being shrunk, or a metadata snapshot is held; -EUCLEAN: blocks are counted that nobody has (thinfs check --repair);
  * -ECANCELED. Takes its time; in between, I/O to the block that is being moved waits, and changes of metadata for
- * some milliseconds at a time.
+ * a short time at each step (evacuation_move()).
  */
 int pool_shrink(struct pool *p, uint64_t bytes, struct pool_shrink *progress, uint64_t *possible);
 
