@@ -137,5 +137,6 @@ expect "a daemon that is killed meanwhile leaves a whole pool" audit_pool "$pool
 mount_pool "$pool"
 sums >"$pool/after"
 expect "in which all snapshots are" cmp "$pool/before" "$pool/after"
-expect "and which can be made smaller" thinfs shrink "$MNT" --data 130M
+[ "$(status_of data total)" = $((130 << 20)) ] || thinfs shrink "$MNT" --data 130M
+is "and which can be made smaller, if it is not yet" "$(status_of data total)" $((130 << 20))
 umount_pool
