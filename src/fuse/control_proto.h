@@ -105,7 +105,7 @@ struct control_shrink {
 #define CONTROL_IOC_CLONE _IOW(0xf5, 0x64, struct control_clone)
 #define CONTROL_IOC_REVERT _IOW(0xf5, 0x65, struct control_clone)
 #define CONTROL_IOC_FREED _IOWR(0xf5, 0x66, struct control_freed)
-#define CONTROL_IOC_RESIZE _IOWR(0xf5, 0x66, struct control_resize)
-#define CONTROL_IOC_SHRINK _IOWR(0xf5, 0x67, struct control_shrink)
+#define CONTROL_IOC_RESIZE _IOWR(0xf5, 0x67, struct control_resize)
+#define CONTROL_IOC_SHRINK _IOWR(0xf5, 0x68, struct control_shrink)
 
 #endif
