@@ -65,6 +65,7 @@ FUZZ_TESTS = \
 MOUNT_TESTS = \
 	tests/mount/accounting.sh \
 	tests/mount/badinput.sh \
+	tests/mount/bench.sh \
 	tests/mount/check.sh \
 	tests/mount/cli.sh \
 	tests/mount/clone.sh \
@@ -194,6 +195,18 @@ tests_unit_pool_test_pool_threads_t_SOURCES = \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
+# What 'make bench' measures against, and thinfs on a disk whose flush is slow.
+BENCH_TOOLS = \
+	tests/bench/floor \
+	tests/bench/thinfs-slow
+
+tests_bench_floor_SOURCES = tests/bench/floor.c tests/bench/slow_flush.c
+tests_bench_floor_LDADD = $(FUSE_LIBS)
+tests_bench_floor_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync
+tests_bench_thinfs_slow_SOURCES = $(thinfs_SOURCES) tests/bench/slow_flush.c
+tests_bench_thinfs_slow_LDADD = $(thinfs_LDADD)
+tests_bench_thinfs_slow_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync
+
 CRASH_FILES = \
 	tests/crash/check.c \
 	tests/crash/check.h \
@@ -288,13 +301,20 @@ else
 TESTS += tests/no-criterion.sh
 endif
 
-check_PROGRAMS += $(CRASH_TESTS) $(CRASH_TOOLS) $(FUZZ_TESTS) $(THREAD_TESTS)
+check_PROGRAMS += $(BENCH_TOOLS) $(CRASH_TESTS) $(CRASH_TOOLS) $(FUZZ_TESTS) $(THREAD_TESTS)
 dist_check_SCRIPTS += $(KERNEL_TESTS) $(SHELL_TESTS) tests/no-criterion.sh
 TESTS += $(CRASH_TESTS) $(FUZZ_TESTS) $(THREAD_TESTS) $(SHELL_TESTS)
 
 EXTRA_DIST += \
 	$(SHARED_TEST_FILES) \
 	$(UNIT_TESTS:=.c) \
+	tests/bench/bench.py \
+	tests/bench/jobs.py \
+	tests/bench/measure.py \
+	tests/bench/place.sh \
+	tests/bench/report.py \
+	tests/bench/run \
+	tests/bench/targets.py \
 	tests/data \
 	tests/fuzz/corpus \
 	tests/fuzz/libfuzzer.c \
@@ -345,6 +365,10 @@ check-crash: all-am
 	sed -n 's/^# \([0-9]* distinct\|[0-9]* runs\|[0-9]* kills\|[0-9]* operations\|[a-z].* found after\)/&/p' \
 		$(CRASH_TESTS:.t=.log) $(CRASH_SHELL_TESTS:.sh=.log)
 
+# BENCH_JOBS and others say what and how long: tests/bench/run.
+bench: all-am $(BENCH_TOOLS)
+	top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' bash $(top_srcdir)/tests/bench/run
+
 # FUZZ_RUNS, FUZZ_SECONDS and others bound it: tests/fuzz/run.
 fuzz: all-am
 	@test -n '$(FUZZ_CC)' || { \
@@ -357,6 +381,7 @@ fuzz: all-am
 
 clean-local:
 	-rm -rf fuzz-build fuzz-found
+	-rm -f bench.json bench.svg bench.txt
 
 distclean-local:
 	-rm -rf fuzz-corpus
@@ -366,4 +391,4 @@ distclean-local:
 distcheck-light:
 	$(MAKE) $(AM_MAKEFLAGS) distcheck TESTS='$(UNIT_TESTS) $(HARNESS_TESTS)'
 
-.PHONY: fuzz check-crash check-kernel check-mount check-threads check-unit distcheck-light
+.PHONY: bench fuzz check-crash check-kernel check-mount check-threads check-unit distcheck-light
