@@ -195,11 +195,13 @@ tests_unit_pool_test_pool_threads_t_SOURCES = \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
-# What 'make bench' measures against, and thinfs on a disk whose flush is slow.
+# What 'make bench' measures against, thinfs on a disk whose flush is slow, and the engine alone.
 BENCH_TOOLS = \
+	tests/bench/engine \
 	tests/bench/floor \
 	tests/bench/thinfs-slow
 
+tests_bench_engine_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 tests_bench_floor_SOURCES = tests/bench/floor.c tests/bench/slow_flush.c
 tests_bench_floor_LDADD = $(FUSE_LIBS)
 tests_bench_floor_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync

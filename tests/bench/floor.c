@@ -5,7 +5,7 @@
  * settings that were found best: what any such daemon, thinfs too, is measured against. Serves in the
  * foreground until it is unmounted.
  *
- *   threads=N   serve with N threads (10)
+ *   threads=N   serve with N threads (twice the processors, as thinfs does)
  *   writeback   through the kernel's page cache, with write-back; otherwise direct I/O
  *   copy=BYTES  before each write, copy the block of that many bytes that it goes to to another place of
  *               FILE, which must be twice as large as the volume: what the first write after a snapshot
@@ -38,7 +38,7 @@ static struct {
 	unsigned threads;
 	bool writeback;
 	size_t copy; /* bytes of a block, or 0 */
-} fs = {.threads = 10};
+} fs;
 
 /* Memory of a thread's own, which lives as long as the process. */
 static char *
@@ -256,8 +256,10 @@ serve(const char *dir)
 int
 main(int argc, char **argv)
 {
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	struct stat st;
 
+	fs.threads = processors < 2 ? 4 : 2 * (unsigned)processors;
 	if (argc < 3) {
 		fprintf(stderr, "usage: floor FILE DIR [threads=N] [writeback] [copy=BYTES]\n");
 		return 2;

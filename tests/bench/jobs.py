@@ -85,9 +85,9 @@ JOBS = [
 
     # Snapshots.
     Job("snap-4k-q32", "4K overwrite after a snapshot, depth 32", "randwrite", "4k", depth=32, state="snap", count=8000,
-        align="64k", cases=("floor:mapped:copy=65536", "thinfs", "qcow2")),
+        align="64k", cases=("floor:snap:copy=65536", "thinfs", "qcow2")),
     Job("snap-4k-q1", "4K overwrite after a snapshot, depth 1", "randwrite", "4k", state="snap", count=8000,
-        align="64k", cases=("floor:mapped:copy=65536", "thinfs", "qcow2")),
+        align="64k", cases=("floor:snap:copy=65536", "thinfs", "qcow2")),
     Job("snap-1m", "1M overwrite after a snapshot", "write", "1m", depth=4, state="snap", count=ONCE, unit="MiB/s",
         cases=("floor:empty", "thinfs", "qcow2")),
     Job("deep-4k-q32", "4K random read, ten snapshots deep, depth 32", "randread", "4k", depth=32,
