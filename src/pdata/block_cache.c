@@ -24,6 +24,7 @@
 #include "pdata/block_cache.h"
 #include "pdata/format.h"
 #include "util/lock.h"
+#include "util/minmax.h"
 #include "util/msg.h"
 
 #define NR_SHARDS 64U
@@ -475,7 +476,7 @@ compare_entries(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Write V[0..NR), sorted, adjacent ones by one write each; BUF holds WRITE_BATCH_BLOCKS. */
+/* Write V[0..NR), sorted, adjacent ones by one write each; BUF holds NR or WRITE_BATCH_BLOCKS, what is less. */
 static int
 write_sorted(struct block_cache *bc, struct cache_entry **v, size_t nr, uint8_t *buf)
 {
@@ -504,7 +505,7 @@ int
 bc_write(struct block_cache *bc)
 {
 	struct cache_entry **v, *e;
-	size_t nr = 0, i = 0;
+	size_t nr = 0, i = 0, batch;
 	uint8_t *buf;
 	int r = -ENOMEM;
 
@@ -512,8 +513,10 @@ bc_write(struct block_cache *bc)
 		nr++;
 	if (!nr)
 		return 0;
+	batch = min_u64(nr, WRITE_BATCH_BLOCKS);
 	v = reallocarray(NULL, nr, sizeof(struct cache_entry *));
-	buf = aligned_alloc(METADATA_BLOCK_SIZE, WRITE_BATCH_BLOCKS * METADATA_BLOCK_SIZE);
+	/* No larger than needed: a large one comes fresh from the kernel each time. */
+	buf = aligned_alloc(METADATA_BLOCK_SIZE, batch * METADATA_BLOCK_SIZE);
 	if (v && buf) {
 		TAILQ_FOREACH(e, &bc->frozen, link)
 			v[i++] = e;
