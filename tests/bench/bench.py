@@ -59,7 +59,7 @@ class Bench:
             return self.sample_load(job, parse_case(case, job), seed)
         if case not in self.kept:
             self.kept[case] = measure.Mappings(self.new_folder(), int(case))
-        return {"value": self.kept[case].time(job.operation)}
+        return {"value": self.kept[case].take(job.operation)}
 
     def close_kept(self, wanted):
         for key in [k for k in self.kept if wanted(k)]:

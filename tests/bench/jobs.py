@@ -17,6 +17,7 @@ Options    of the mount, or of floor.c; and
            slow             each flush of a disk takes 5 ms longer
            beside-X         while X is done to another volume: targets.py, Beside
 """
+import os
 from dataclasses import dataclass
 
 USUAL = "floor", "thinfs", "qcow2"
@@ -46,7 +47,7 @@ class Job:
 
 @dataclass
 class Timed:
-    """An operation that is timed, in pools with so many mappings."""
+    """An operation that is timed, or else measured, in pools with so many mappings: measure.py, Mappings."""
     name: str
     title: str
     operation: str
@@ -54,7 +55,8 @@ class Timed:
     unit: str = "ms"
 
 
-MAPPINGS = "0", "100000", "1000000"
+# Ten millions take a minute to make and to check: only when asked for.
+MAPPINGS = ("0", "100000", "1000000", *os.environ.get("BENCH_MAPPINGS", "").split())
 BESIDE = "thinfs:mapped:beside-overwrite", "thinfs:mapped:beside-provision"
 
 JOBS = [
@@ -128,4 +130,5 @@ JOBS = [
     Timed("snapshot-100", "snapshot of 100 volumes", "snapshot100", MAPPINGS),
     Timed("clone", "clone", "clone", MAPPINGS),
     Timed("delete", "delete a volume (until rm returns)", "delete", MAPPINGS),
+    Timed("memory", "memory of the daemon after 50,000 reads all over", "memory", MAPPINGS, unit="MiB"),
 ]

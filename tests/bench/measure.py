@@ -2,6 +2,7 @@
 """Taking one sample: a run of fio, or an operation that is timed."""
 import json
 import os
+import random
 import time
 
 import targets
@@ -129,8 +130,8 @@ class Mappings:
         for image in self.images:
             os.unlink(image)
 
-    def time(self, operation):
-        """Milliseconds that it takes; it is undone again."""
+    def take(self, operation):
+        """The figure for an operation: milliseconds that it takes, mostly; it is undone again."""
         return getattr(self, "time_" + operation)()
 
     def timed(self, call):
@@ -171,3 +172,13 @@ class Mappings:
         copy = self.mnt + "/copy"
         run(THINFS, "clone", self.mnt + "/volume", copy)
         return self.timed(lambda: os.unlink(copy))
+
+    def time_memory(self):
+        rng = random.Random(1)
+        fd = os.open(self.mnt + "/volume", os.O_RDONLY)
+        try:
+            for _ in range(50000):
+                os.pread(fd, 4096, rng.randrange(self.nr + 1) * targets.BLOCK)
+        finally:
+            os.close(fd)
+        return peak_memory_kib(targets.server_of(self.mnt)) / 1024

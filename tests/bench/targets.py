@@ -59,6 +59,11 @@ def map_all(path, size):
         os.close(fd)
 
 
+def server_of(mnt):
+    """The process that serves a mount of thinfs."""
+    return next(int(line.split()[-1]) for line in run(THINFS, "status", mnt).splitlines() if line.startswith("served by"))
+
+
 class Target:
     """A program that serves a volume. FILE is its path, PID the process that serves it."""
 
@@ -87,7 +92,9 @@ class Target:
 
     def spawn(self, *argv):
         self.log = open(self.folder + "/log", "w+", encoding="utf-8")
-        self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, env=self.environment())
+        # A session of its own, as thinfs has: on a busy machine the kernel shares out time by session.
+        self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, env=self.environment(),
+                                        start_new_session=True)
         self.pid = self.process.pid
 
     def is_mounted(self):
@@ -161,9 +168,7 @@ class Thinfs(Target):
         program = BUILD + "/tests/bench/thinfs-slow" if "slow" in self.layers else THINFS
         options = ["-o", ",".join(self.mount_options)] if self.mount_options else []
         run(program, "mount", *options, *self.images, self.mnt, env=self.environment())
-        for line in run(THINFS, "status", self.mnt).splitlines():
-            if line.startswith("served by"):
-                self.pid = int(line.split()[-1])
+        self.pid = server_of(self.mnt)
 
     def snapshot(self, name=None):
         self.snapshots += 1
