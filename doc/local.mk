@@ -12,7 +12,8 @@ EXTRA_DIST += \
 	doc/architecture.md \
 	doc/dm-thin-format.md \
 	doc/durability.md \
-	doc/locking.md
+	doc/locking.md \
+	doc/performance.md
 MAINTAINERCLEANFILES += $(MAN_PAGES)
 
 if BUILD_MAN
