@@ -179,6 +179,9 @@ parse_value(struct mount_options *o, char **argv, const char *name, const char *
 			return common_usage(argv, "threads=%s: not a number from 1 to %d", value,
 					    THREADS_MAX);
 		o->threads = (unsigned)number;
+	} else if (strcmp(name, "transport") == 0) {
+		if (transport_parse(value, &o->transport))
+			return common_usage(argv, "transport=%s: not auto, classic or io_uring", value);
 	} else {
 		return common_usage(argv, "unknown mount option '%s=%s'", name, value);
 	}

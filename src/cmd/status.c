@@ -77,6 +77,7 @@ print_text(const struct target *target, const json_t *status)
 		printf("%-13s %s\n", "data image", target->info.data_path);
 		printf("%-13s %s\n", "metadata", target->info.meta_path);
 		printf("%-13s process %d\n", "served by", (int)target->info.pid);
+		printf("%-13s %s\n", "transport", common_json_string(status, "transport", "?"));
 	}
 	printf("%-13s %s\n", "mode", target->fd >= 0
 		? mode_text(common_json_string(status, "mode", "?")) : "not mounted");

@@ -51,7 +51,11 @@ make_report(struct mount *m, uint32_t what, const struct pool_caller *reader)
 {
 	json_t *json = what == CONTROL_LIST ? report_list_for(m->pool, reader)
 					    : report_status(m->pool);
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	char *text;
+
+	if (json && what == CONTROL_STATUS)
+		json_object_set_new(json, "transport", json_string(transport_name(atomic_load(&m->transport))));
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
 	return text;

@@ -27,5 +27,15 @@ thinfs_SOURCES += \
 	src/fuse/shrinker.h \
 	src/fuse/snapshot.c \
 	src/fuse/snapshot.h \
+	src/fuse/transport.c \
+	src/fuse/transport.h \
 	src/fuse/unmounter.c \
-	src/fuse/unmounter.h
+	src/fuse/unmounter.h \
+	src/fuse/uring.h \
+	src/fuse/uring_proto.h
+
+if HAVE_LIBURING
+thinfs_SOURCES += src/fuse/uring.c
+else
+thinfs_SOURCES += src/fuse/uring_none.c
+endif

@@ -41,6 +41,7 @@
 #include "fuse/session.h"
 #include "fuse/shrinker.h"
 #include "fuse/snapshot.h"
+#include "fuse/uring.h"
 #include "util/msg.h"
 
 #ifndef PR_SET_IO_FLUSHER
@@ -115,6 +116,12 @@ out:
 	return r;
 }
 
+/* Why serving ends. */
+enum {
+	SESSION_ENDED = 0,
+	LEAVE = 1,
+};
+
 static int
 open_session(struct mount *m, const struct mount_options *options)
 {
@@ -166,6 +173,16 @@ default_threads(void)
 	if (cores < 2)
 		return 4;
 	return cores > 64 ? 128 : (unsigned)cores * 2;
+}
+
+/*
+ * Over io_uring the requests of a processor are served by threads of its own. One that waits for the image must not
+ * stop the others.
+ */
+static unsigned
+threads_per_processor(unsigned threads)
+{
+	return threads < 4 ? threads : 4;
 }
 
 /* --- the end --- */
@@ -256,8 +273,22 @@ on_signal(struct mount *m)
 	return false;
 }
 
-/* Until the session has ended or is to be left: whether the latter. */
-static bool
+/* With io_uring /dev/fuse brings little. */
+static int
+settle(struct mount *m)
+{
+	int r = transport_settle(m);
+
+	if (r || atomic_load(&m->transport) == TRANSPORT_IO_URING)
+		return r;
+	r = session_start(m, m->max_workers);
+	if (r)
+		msg_error("cannot serve %s: starting threads failed: %s", m->dir, strerror(-r));
+	return r;
+}
+
+/* Until the session has ended or is to be left: whether the latter; negative errno: it cannot be served. */
+static int
 serve(struct mount *m, int signal_fd, void (*ready)(void *arg), void *arg)
 {
 	bool announced = false;
@@ -275,18 +306,22 @@ serve(struct mount *m, int signal_fd, void (*ready)(void *arg), void *arg)
 		if (fds[1].revents && read(m->wake_fd, &value, sizeof(value)) < 0)
 			continue;
 		if (!announced && atomic_load(&m->ready)) {
+			int r = settle(m);
+
+			if (r)
+				return r;
 			announced = true;
 			ready(arg);
 		}
 		if (atomic_load(&m->ended))
-			return false;
+			return SESSION_ENDED;
 		if (atomic_load(&m->shutdown))
-			return true;
+			return LEAVE;
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info) &&
 		    on_signal(m))
-			return true;
+			return LEAVE;
 		if (atomic_load(&m->leave_when_idle) && pool_nr_open(m->pool) == 0)
-			return true;
+			return LEAVE;
 	}
 }
 
@@ -307,7 +342,7 @@ give_up_privileges(void)
 
 /* With the session mounted: serve it and take everything down again. */
 static int
-run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void *arg), void *arg)
+run_session(struct mount *m, int signal_fd, void (*ready)(void *arg), void *arg)
 {
 	int r;
 
@@ -325,25 +360,38 @@ run_session(struct mount *m, unsigned threads, int signal_fd, void (*ready)(void
 	r = snapshot_start(m, &m->jobs);
 	if (r)
 		goto err_parked;
-	r = session_start(m, threads ? threads : default_threads());
+	r = transport_start(m);
 	if (r)
 		goto err_jobs;
+	/* One will do until it is settled who does the rest. */
+	r = session_start(m, 1);
+	if (r)
+		goto err_uring;
 
-	if (serve(m, signal_fd, ready, arg))
+	r = serve(m, signal_fd, ready, arg);
+	if (r != SESSION_ENDED)
 		leave(m);
 	shrinker_stop(m->shrinker);
 	parked_give_up(m->parked);
 	snapshot_stop(m);
 	session_stop(m);
+	if (m->uring)
+		uring_stop(m->uring);
 	shrinker_free(m->shrinker);
 	snapshot_free(m);
 	parked_stop(m->parked);
 	session_async_wait(m);
 	dir_handle_close_all(m);
 	inode_table_destroy(&m->inodes);
+	uring_destroy(m->uring);
 	close_session(m);
-	return 0;
+	return r < 0 ? r : 0;
 
+err_uring:
+	session_stop(m);
+	if (m->uring)
+		uring_stop(m->uring);
+	uring_destroy(m->uring);
 err_jobs:
 	snapshot_stop(m);
 	snapshot_free(m);
@@ -385,6 +433,8 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 		.page_cache = options->page_cache || options->writeback_cache,
 		.writeback = options->writeback_cache && !options->pool.read_only,
 		.read_only = options->pool.read_only,
+		.max_workers = options->threads ? options->threads : default_threads(),
+		.transport_wanted = options->transport,
 		.uid = geteuid(),
 		.gid = getegid(),
 		.lock = MUTEX_INITIALIZER("mount->lock", LOCK_LEAF),
@@ -418,9 +468,12 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	if (r)
 		goto out;
 	m.block_bytes = pool_block_bytes(m.pool);
-	r = open_session(&m, options);
+	m.uring_threads = threads_per_processor(m.max_workers);
+	r = transport_prepare(&m);
 	if (r == 0)
-		r = run_session(&m, options->threads, signal_fd, ready, arg);
+		r = open_session(&m, options);
+	if (r == 0)
+		r = run_session(&m, signal_fd, ready, arg);
 	closed = pool_close(m.pool);
 	if (r == 0)
 		r = closed;

@@ -7,11 +7,13 @@
 
 #include <stdbool.h>
 
+#include "fuse/transport.h"
 #include "pool/pool.h"
 
 struct mount_options {
 	struct pool_options pool;
 	unsigned threads; /* that serve requests; 0: twice the processors, at least 4 */
+	enum transport transport;
 	bool writeback_cache; /* the kernel's; implies page_cache */
 	bool page_cache; /* files go through the kernel's page cache */
 	bool allow_other, allow_root; /* users besides the one who mounts */

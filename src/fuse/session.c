@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "fuse/session.h"
+#include "fuse/transport.h"
+#include "fuse/uring.h"
 
 /* Of newer kernels than the header: shared mmap of files that are opened with FOPEN_DIRECT_IO. */
 #ifndef FUSE_DIRECT_IO_ALLOW_MMAP
@@ -44,6 +46,12 @@ void *
 session_buffer(void)
 {
 	return worker_memory;
+}
+
+void
+session_set_buffer(void *buffer)
+{
+	worker_memory = buffer;
 }
 
 void
@@ -117,10 +125,24 @@ amend_init_reply(struct mount *m, struct iovec *iov, int nr_iov)
 		return;
 	out = iov[1].iov_base;
 	out->flags |= m->init_flags & FUSE_HANDLE_KILLPRIV_V2;
-	if ((m->init_flags & FUSE_INIT_EXT) && (m->init_flags & FUSE_DIRECT_IO_ALLOW_MMAP)) {
+	if (m->init_flags & FUSE_INIT_EXT) {
+		uint64_t more = (m->init_flags & FUSE_DIRECT_IO_ALLOW_MMAP) |
+				transport_init_flags(m, m->init_flags);
+
 		out->flags |= FUSE_INIT_EXT;
-		out->flags2 |= (uint32_t)(FUSE_DIRECT_IO_ALLOW_MMAP >> 32);
+		out->flags2 |= (uint32_t)(more >> 32);
 	}
+}
+
+/* What is to be interrupted may have come over a ring. */
+static void
+see_interrupt(struct mount *m, void *buf, size_t len)
+{
+	struct fuse_in_header *head = buf;
+	struct fuse_interrupt_in *in = (void *)(head + 1);
+
+	if (len >= sizeof(*head) + sizeof(*in) && head->opcode == FUSE_INTERRUPT)
+		in->unique = uring_number(m->uring, in->unique);
 }
 
 static ssize_t
@@ -131,6 +153,8 @@ session_read(int fd, void *buf, size_t len, void *userdata)
 
 	if (r > 0 && !atomic_load_explicit(&m->ready, memory_order_relaxed))
 		see_init(m, buf, r);
+	if (r > 0 && m->uring)
+		see_interrupt(m, buf, r);
 	return r;
 }
 
@@ -142,6 +166,8 @@ session_writev(int fd, struct iovec *iov, int nr_iov, void *userdata)
 	bool init = false;
 	ssize_t r;
 
+	if (m->uring && uring_reply(m->uring, iov, nr_iov))
+		return head->len;
 	if (!atomic_load_explicit(&m->ready, memory_order_relaxed)) {
 		init = m->init_unique && head->unique == m->init_unique && head->error == 0;
 		if (init)
@@ -157,6 +183,12 @@ session_writev(int fd, struct iovec *iov, int nr_iov, void *userdata)
 	return r;
 }
 
+static void
+on_kick(int sig)
+{
+	(void)sig; /* only there to interrupt a read */
+}
+
 int
 session_attach(struct mount *m)
 {
@@ -165,6 +197,9 @@ session_attach(struct mount *m)
 		.writev = session_writev,
 	};
 
+	struct sigaction kick = {.sa_handler = on_kick};
+
+	sigaction(KICK_SIGNAL, &kick, NULL);
 	return fuse_session_custom_io(m->se, &io, fuse_session_fd(m->se));
 }
 
@@ -199,23 +234,16 @@ worker_run(void *arg)
 	return NULL;
 }
 
-static void
-on_kick(int sig)
-{
-	(void)sig; /* only there to interrupt a read */
-}
-
 int
 session_start(struct mount *m, unsigned nr)
 {
-	struct sigaction kick = {.sa_handler = on_kick};
 	int r = 0;
 
-	sigaction(KICK_SIGNAL, &kick, NULL);
-	m->workers = calloc(nr, sizeof(*m->workers));
+	if (!m->workers)
+		m->workers = calloc(m->max_workers, sizeof(*m->workers));
 	if (!m->workers)
 		return -ENOMEM;
-	for (m->nr_workers = 0; m->nr_workers < nr; m->nr_workers++) {
+	for (; m->nr_workers < nr; m->nr_workers++) {
 		struct worker *w = &m->workers[m->nr_workers];
 
 		*w = (struct worker){.m = m, .index = m->nr_workers};
@@ -231,8 +259,6 @@ session_start(struct mount *m, unsigned nr)
 			break;
 		}
 	}
-	if (r)
-		session_stop(m);
 	return r;
 }
 

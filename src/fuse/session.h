@@ -2,8 +2,8 @@
 /*
  * session: a mount while it is served, and the threads that serve it.
  *
- * The threads read requests from /dev/fuse themselves and give them to libfuse to dispatch, each
- * into a buffer of its own that is placed so that the payload of a WRITE lies on a page boundary.
+ * The threads get requests from /dev/fuse themselves, or over io_uring (transport.h), and give them to libfuse to
+ * dispatch, each in memory that is placed so that the payload of a WRITE lies on a page boundary.
  *
  * Threads of a mount:
  *   main      signals, the end (mount.c)
@@ -27,6 +27,7 @@
 
 #include "fuse/inode.h"
 #include "fuse/unmounter.h"
+#include "fuse/transport.h"
 #include "pool/pool.h"
 #include "util/lock.h"
 
@@ -36,6 +37,7 @@ struct dir_handle;
 struct jobs;
 struct parked;
 struct shrinker;
+struct uring;
 struct worker;
 
 struct mount {
@@ -56,8 +58,13 @@ struct mount {
 	struct parked *parked;
 	struct shrinker *shrinker;
 
-	struct worker *workers;
-	unsigned nr_workers;
+	struct worker *workers; /* that read /dev/fuse: room for max_workers */
+	unsigned nr_workers, max_workers;
+
+	enum transport transport_wanted;
+	atomic_uint transport; /* enum transport; AUTO: not settled yet */
+	struct uring *uring; /* NULL: none. Set while there is one thread */
+	unsigned uring_threads; /* for each processor */
 
 	struct unmounter unmounter; /* the main thread */
 
@@ -86,13 +93,17 @@ session_of(fuse_req_t req)
  * Have the threads of M read and write the session's device through this file. 0 or negative errno.
  */
 int session_attach(struct mount *m);
-/* Start NR workers; 0 or negative errno, then none runs. */
+/* Start workers until there are NR, of m->max_workers at most; 0 or negative errno. */
 int session_start(struct mount *m, unsigned nr);
 /* End all workers, also those that wait for a request, and free them. */
 void session_stop(struct mount *m);
 
-/* The calling worker's buffer of SESSION_IO_MAX bytes, page-aligned. */
+/*
+ * The calling worker's buffer of SESSION_IO_MAX bytes, page-aligned. A request that is not answered at once may not
+ * use it any more after its handler.
+ */
 void *session_buffer(void);
+void session_set_buffer(void *buffer);
 
 /* Have the main thread look at the flags of M. */
 void session_wake(struct mount *m);
