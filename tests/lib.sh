@@ -166,8 +166,14 @@ mktmp() {
 	mktemp -d "$THINFS_TEST_STATE/tmp.XXXXXX"
 }
 
+# THINFS_TRANSPORT of the environment is how requests are to come: classic, io_uring.
 thinfs() {
-	"$THINFS" "$@"
+	if [ "${1:-}" = mount ] && [ -n "${THINFS_TRANSPORT:-}" ]; then
+		shift
+		"$THINFS" mount -o "transport=$THINFS_TRANSPORT" "$@"
+	else
+		"$THINFS" "$@"
+	fi
 }
 
 # mount_pool DIR [MOUNT_OPTION...]: mount DIR/data.img and DIR/meta.img on DIR/mnt, and set MNT. The
@@ -179,7 +185,7 @@ mount_pool() {
 	mkdir -p "$MNT"
 	on_exit _end_mount "$MNT"
 	audit_at_exit "$dir/meta.img"
-	"$THINFS" mount "$@" "$dir/data.img" "$dir/meta.img" "$MNT" || bail_out "cannot mount $dir"
+	thinfs mount "$@" "$dir/data.img" "$dir/meta.img" "$MNT" || bail_out "cannot mount $dir"
 }
 
 # umount_pool [DIR]: now; DIR is $MNT if not given.

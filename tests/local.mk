@@ -88,7 +88,8 @@ MOUNT_TESTS = \
 	tests/mount/shrink.sh \
 	tests/mount/snapshot.sh \
 	tests/mount/space.sh \
-	tests/mount/term.sh
+	tests/mount/term.sh \
+	tests/mount/transport.sh
 
 INTEROP_TESTS = \
 	tests/interop/check.sh \

@@ -28,7 +28,7 @@ static const char help[] =
 	"      commit=SECONDS           make writes durable that often (1)\n"
 	"      metadata_cache=SIZE      memory for metadata (64M)\n"
 	"      threads=N                that serve requests (twice the processors)\n"
-	"      transport=NAME           of requests: auto, classic, io_uring (auto)\n"
+	"      transport=NAME           of requests: auto, classic, io_uring\n"
 	"      error_if_no_space        fail writes at once when the pool is full\n"
 	"      no_space_timeout=SECONDS or after so long (60; 0: never)\n"
 	"      low_water=SIZE|PERCENT%  warn when less data space than that is free\n"

@@ -67,7 +67,8 @@ transport_prepare(struct mount *m)
 {
 	int r;
 
-	if (m->transport_wanted == TRANSPORT_CLASSIC)
+	/* Until it has been proved as long as the classic one, it must be asked for. */
+	if (m->transport_wanted != TRANSPORT_IO_URING)
 		return 0;
 	if (kernel_refuses())
 		return do_without(m, "the kernel's FUSE has it off; write Y to " PARAMETER, 0);
@@ -92,6 +93,8 @@ transport_start(struct mount *m)
 		return 0;
 	uring_destroy(m->uring);
 	m->uring = NULL;
+	if (r == -ENXIO)
+		return do_without(m, "the daemon may not use all processors", 0);
 	return do_without(m, "starting its threads failed", r);
 }
 

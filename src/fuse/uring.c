@@ -17,6 +17,7 @@
 #include "fuse/session.h"
 #include "fuse/uring.h"
 #include "fuse/uring_proto.h"
+#include "util/msg.h"
 
 #define PAGE 4096U
 #define RING_ENTRIES 8U /* commands that are sent at once at most; more take more calls */
@@ -27,6 +28,7 @@
  */
 #define NUMBER_SHIFT 48
 #define ENTRIES_MAX ((1U << 16) - 1)
+#define NUDGE_UNIQUE (1ULL << (NUMBER_SHIFT - 1)) /* and what follows: of no request of the kernel's own */
 
 /*
  * The memory of an entry. The kernel writes the headers to its beginning. For libfuse they are copied to just before the
@@ -35,6 +37,7 @@
  *   0                                                                  PAGE
  */
 #define ENTRY_BYTES (PAGE + SESSION_IO_MAX)
+#define KEEP_BYTES (64U << 10) /* of the payload, for the next request */
 
 struct entry {
 	struct entry *next; /* in queue->answered */
@@ -67,6 +70,7 @@ struct uring_worker {
 	atomic_bool idle; /* to be woken for an answer */
 	atomic_bool poor; /* has no entry */
 	unsigned nr_entries; /* with the kernel, and the one that is being served */
+	bool nudge; /* after the next submission */
 	int refused; /* by the kernel, what we registered or answered: why; it may be the end of the connection */
 };
 
@@ -84,6 +88,8 @@ struct uring {
 	struct io_uring last; /* for what is answered after the workers have gone */
 	bool has_last;
 
+	_Atomic uint64_t file; /* the node of one that was used last */
+	atomic_uint nr_nudges, nr_unpinned; /* queues */
 	atomic_uint phase;
 	struct mutex lock; /* a leaf */
 	pthread_cond_t reported;
@@ -307,11 +313,16 @@ uring_reply(struct uring *u, const struct iovec *iov, int nr_iov)
 	e = atomic_load(&u->entries[index - 1]);
 	if (!e || number_of(e, *unique(e)) != head->unique)
 		return false;
-	fill(e, iov, nr_iov);
-	if (now.number == head->unique)
+	if (now.number == head->unique) {
+		fill(e, iov, nr_iov);
 		now.answered = true;
-	else
-		hand_over(e);
+		return true;
+	}
+	/* The entry may be one too many from now on. */
+	if (headers(e)->payload_bytes > KEEP_BYTES)
+		madvise(payload(e) + KEEP_BYTES, SESSION_IO_MAX - KEEP_BYTES, MADV_DONTNEED);
+	fill(e, iov, nr_iov);
+	hand_over(e);
 	return true;
 }
 
@@ -334,6 +345,44 @@ uring_number(struct uring *u, uint64_t wanted)
 
 /* --- workers --- */
 
+/* Fails for a processor that is offline or not given to us. */
+static int
+pin(const struct uring_worker *w)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(w->queue->nr, &set);
+	return -pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+/*
+ * The kernel gives what is queued to an entry that commits, but not to one that is registered. So when the entries ran
+ * out, and all that were in use are held, their requests waiting, those queued behind them would never be seen. Hence after
+ * a REGISTER we ask for a request that means nothing, which gets the new entry and is committed: the reply to an
+ * empty RETRIEVE of a file (the kernel refuses directories): the one that was used last. It goes to the queue of the processor that we run on.
+ */
+static void
+nudge(struct uring_worker *w)
+{
+	struct uring *u = w->queue->u;
+	struct {
+		struct fuse_out_header head;
+		struct fuse_notify_retrieve_out out;
+	} message = {
+		.head = {.len = sizeof(message), .error = FUSE_NOTIFY_RETRIEVE},
+		.out = {
+			.notify_unique = NUDGE_UNIQUE + 2 * atomic_fetch_add(&u->nr_nudges, 1),
+			.nodeid = atomic_load(&u->file),
+		},
+	};
+
+	w->nudge = false;
+	pin(w); /* its processor may have been offline */
+	if (write(u->fd, &message, sizeof(message)) < 0 && errno != ENOTCONN && errno != ENODEV)
+		msg_warn("the kernel may not give us some requests over io_uring: %s", strerror(errno));
+}
+
 /* Have libfuse dispatch the request in E. Whether it is answered; else E is another thread's by now. */
 static bool
 dispatch(struct uring_worker *w, struct entry *e)
@@ -343,8 +392,9 @@ dispatch(struct uring_worker *w, struct entry *e)
 	size_t first = in->len - sizeof(*in) - h->payload_bytes; /* bytes of the first argument */
 	struct fuse_buf buf = {.size = in->len};
 
-	if (h->payload_bytes > SESSION_IO_MAX || first > sizeof(h->op_in)) {
-		struct fuse_out_header out = {.error = -EIO};
+	if (in->opcode == FUSE_NOTIFY_REPLY || h->payload_bytes > SESSION_IO_MAX ||
+	    first > sizeof(h->op_in)) {
+		struct fuse_out_header out = {.error = in->opcode == FUSE_NOTIFY_REPLY ? 0 : -EIO};
 		struct iovec iov = {&out, sizeof(out)};
 
 		fill(e, &iov, 1);
@@ -353,6 +403,8 @@ dispatch(struct uring_worker *w, struct entry *e)
 	buf.mem = payload(e) - first - sizeof(*in);
 	memcpy(buf.mem, in, sizeof(*in));
 	memcpy(payload(e) - first, h->op_in, first);
+	if (in->opcode == FUSE_WRITE || in->opcode == FUSE_READ || in->opcode == FUSE_FSYNC)
+		atomic_store_explicit(&w->queue->u->file, in->nodeid, memory_order_relaxed);
 	in = buf.mem;
 	in->unique = number_of(e, in->unique);
 	now.number = in->unique;
@@ -387,6 +439,7 @@ get_entry(struct uring_worker *w, unsigned wanted)
 	if (!e)
 		return;
 	prepare(&w->ring, e, command);
+	w->nudge = command == URING_REGISTER;
 	w->nr_entries++;
 	mutex_lock(&q->lock);
 	q->nr_serving++;
@@ -490,22 +543,12 @@ wait_reports(struct uring *u, unsigned n)
 }
 
 static void
-pin(const struct uring_worker *w)
-{
-	cpu_set_t set;
-	char name[16];
-
-	CPU_ZERO(&set);
-	CPU_SET(w->queue->nr, &set);
-	/* Fails for one that is offline, or not given to us: then it runs elsewhere. */
-	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-	snprintf(name, sizeof(name), "thinfs-%u.%u", w->queue->nr, w->index);
-	pthread_setname_np(pthread_self(), name);
-}
-
-static void
 wait_for_work(struct uring_worker *w)
 {
+	if (w->nudge) {
+		io_uring_submit(&w->ring);
+		nudge(w);
+	}
 	atomic_store(&w->idle, true);
 	/* After this whoever answers sees us idle; what was answered before, we see. */
 	if (atomic_load(&w->queue->nr_answered) == 0)
@@ -518,9 +561,13 @@ worker_run(void *arg)
 {
 	struct uring_worker *w = arg;
 	struct uring *u = w->queue->u;
+	char name[16];
 	int r;
 
-	pin(w);
+	snprintf(name, sizeof(name), "thinfs-%u.%u", w->queue->nr, w->index);
+	pthread_setname_np(pthread_self(), name);
+	if (pin(w))
+		atomic_fetch_add(&u->nr_unpinned, w->index == 0);
 	/* liburing 2.3 does not export io_uring_enable_rings(). */
 	r = io_uring_register((unsigned)w->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (!r) {
@@ -536,6 +583,7 @@ worker_run(void *arg)
 	if (!r && atomic_load(&u->phase) == REGISTERING) {
 		get_entry(w, w->queue->nr_workers);
 		io_uring_submit(&w->ring);
+		w->nudge = false; /* nothing is queued before all queues are ready */
 		serve_completions(w);
 		report(u, w->nr_entries ? 0 : w->refused ? w->refused : -ENOMEM);
 	}
@@ -667,6 +715,9 @@ uring_start(struct uring *u)
 	failed = wait_reports(u, nr_threads(u));
 	if (!r)
 		r = failed;
+	/* Others may run where we may not: we could not nudge their queue. */
+	if (!r && (int)atomic_load(&u->nr_unpinned) > get_nprocs_conf() - get_nprocs())
+		r = -ENXIO;
 	if (r)
 		uring_stop(u);
 	return r;
