@@ -36,6 +36,10 @@ static const char help[] =
 	"      max=SIZE                 the data image not beyond that\n"
 	"      metadata_max=SIZE        and the metadata image\n"
 	"      skip_block_zeroing       new blocks may show what was there before\n"
+	"      origin=FILE              what devices that the kernel made show where\n"
+	"                               nothing was written: the external origin\n"
+	"      origin=ID:FILE           the same for one device, or where it is now\n"
+	"      discard_to_origin        discarding shows the external origin again\n"
 	"      ignore_discard           keep blocks that are discarded\n"
 	"      no_discard_passdown      do not give their space back to the data image\n"
 	"      page_cache               let the kernel cache what is read\n"
@@ -136,6 +140,21 @@ mount_pool(char **args, const struct mount_options *options, bool foreground)
 	return status;
 }
 
+/* The daemon has another working directory. */
+static int
+make_absolute(struct mount_option_text *o)
+{
+	for (size_t i = 0; i < o->options.pool.nr_origins; i++) {
+		char *path = common_absolute(o->origins[i].path);
+
+		if (!path)
+			return EXIT_FAILED;
+		free(o->origins[i].path);
+		o->origins[i].path = path;
+	}
+	return 0;
+}
+
 int
 cmd_mount(int argc, char **argv)
 {
@@ -163,5 +182,8 @@ cmd_mount(int argc, char **argv)
 	if (argc - optind != 3)
 		return common_usage(argv, "needs DATA, META and the directory to mount on");
 	status = mount_options_check(&o, argv);
-	return status ? status : mount_pool(argv + optind, &o.options, foreground);
+	if (!status)
+		status = make_absolute(&o) ? EXIT_FAILED : mount_pool(argv + optind, &o.options, foreground);
+	mount_options_free(&o);
+	return status;
 }

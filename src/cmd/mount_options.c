@@ -17,6 +17,7 @@
 #define METADATA_CACHE_MIN (1ULL << 20)
 #define THREADS_MAX 1024
 #define GROW_PERCENT_MAX 1000
+#define DEVICE_MAX 16777215
 
 static const struct flag {
 	const char *name;
@@ -28,6 +29,7 @@ static const struct flag {
 	FLAG("rw", pool.read_only, false),
 	FLAG("skip_block_zeroing", pool.skip_block_zeroing, true),
 	FLAG("ignore_discard", pool.ignore_discard, true),
+	FLAG("discard_to_origin", pool.discard_to_origin, true),
 	FLAG("no_discard_passdown", pool.no_discard_passdown, true),
 	FLAG("error_if_no_space", pool.error_if_no_space, true),
 	FLAG("writeback_cache", writeback_cache, true),
@@ -51,8 +53,6 @@ static const char *const ignored[] = {
 	"defaults", "dev", "nodev", "suid", "nosuid", "auto", "noauto", "user", "users",
 	"nouser", "owner", "group", "nofail", "_netdev", "default_permissions",
 };
-
-static const char *const later[] = {"origin"};
 
 #define NR(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -139,6 +139,38 @@ parse_grow(struct mount_options *o, char **argv, const char *value)
 	return common_usage(argv, "grow=%s: not a size, nor from 1%% to %d%%", value, GROW_PERCENT_MAX);
 }
 
+/* "FILE", or "ID:FILE". */
+static int
+parse_origin(struct mount_option_text *o, char **argv, const char *value)
+{
+	size_t digits = strspn(value, "0123456789");
+	struct pool_origin_option option = {.all = !digits || value[digits] != ':'}, *grown;
+	const char *file = option.all ? value : value + digits + 1;
+	char number[16] = "";
+	uint64_t id = 0;
+
+	if (!option.all) {
+		snprintf(number, sizeof(number), "%.*s", (int)digits, value);
+		if (digits >= sizeof(number) || number_parse(number, DEVICE_MAX, &id))
+			return common_usage(argv, "origin=%s: a thin device's number is 0 to %d", value, DEVICE_MAX);
+	}
+	if (!*file)
+		return common_usage(argv, "origin=%s: names no file", value);
+	grown = reallocarray(o->origins, o->options.pool.nr_origins + 1, sizeof(*grown));
+	if (grown) {
+		o->origins = grown;
+		option.id = (uint32_t)id;
+		option.path = strdup(file);
+	}
+	if (!grown || !option.path) {
+		msg_error("out of memory");
+		return EXIT_USAGE;
+	}
+	grown[o->options.pool.nr_origins++] = option;
+	o->options.pool.origins = grown;
+	return 0;
+}
+
 static int
 parse_value(struct mount_options *o, char **argv, const char *name, const char *value)
 {
@@ -215,15 +247,22 @@ parse_one(struct mount_option_text *o, char **argv, char *option)
 {
 	char *value = strchr(option, '=');
 
-	if (!value && !is_one_of(option, later, NR(later)))
+	if (!value)
 		return parse_flag(o, argv, option);
-	if (value)
-		*value++ = '\0';
+	*value++ = '\0';
 	if (strncmp(option, "x-", 2) == 0 || strcmp(option, "comment") == 0)
 		return 0;
-	if (is_one_of(option, later, NR(later)))
-		return common_usage(argv, "mount option '%s' is not supported yet", option);
+	if (strcmp(option, "origin") == 0)
+		return parse_origin(o, argv, value);
 	return parse_value(&o->options, argv, option, value);
+}
+
+void
+mount_options_free(struct mount_option_text *o)
+{
+	for (size_t i = 0; i < o->options.pool.nr_origins; i++)
+		free(o->origins[i].path);
+	free(o->origins);
 }
 
 int

@@ -12,6 +12,7 @@
 struct mount_option_text {
 	struct mount_options options;
 	char kernel[MOUNT_KERNEL_OPTIONS_MAX]; /* what options.kernel_options points to */
+	struct pool_origin_option *origins; /* what options.pool.origins points to; paths as they were given */
 };
 
 void mount_options_init(struct mount_option_text *o);
@@ -23,5 +24,6 @@ int mount_options_parse(struct mount_option_text *o, char **argv, const char *te
 
 /* Whether all of them together make sense. 0 or EXIT_USAGE after a message. */
 int mount_options_check(const struct mount_option_text *o, char **argv);
+void mount_options_free(struct mount_option_text *o);
 
 #endif

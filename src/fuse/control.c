@@ -315,6 +315,27 @@ do_shrink(fuse_req_t req, const struct control_shrink *in)
 }
 
 static void
+do_create(fuse_req_t req, const struct inode *dir, const struct control_create *c)
+{
+	struct pool_caller caller = ops_caller(req, c->mode & 0777);
+	int r = 0;
+
+	if (!is_owner(req))
+		r = -EACCES;
+	else if (session_of(req)->read_only)
+		r = -EROFS;
+	else if (dir->kind != INODE_ROOT)
+		r = -EPERM;
+	else if (!is_string(c->name, sizeof(c->name)) || !is_string(c->origin, sizeof(c->origin)) ||
+		 c->origin[0] != '/')
+		r = -EINVAL;
+	if (r)
+		ops_reply(req, r);
+	else
+		snapshot_create_over(req, c->name, c->origin, c->size, &caller);
+}
+
+static void
 do_shutdown(fuse_req_t req)
 {
 	struct mount *m = session_of(req);
@@ -356,6 +377,8 @@ ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_f
 		do_resize(req, in);
 	else if (cmd == CONTROL_IOC_SHRINK && in_size == sizeof(struct control_shrink))
 		do_shrink(req, in);
+	else if (cmd == CONTROL_IOC_CREATE && in_size == sizeof(struct control_create))
+		do_create(req, inode_of(&session_of(req)->inodes, ino), in);
 	else if (cmd == CONTROL_IOC_SHUTDOWN)
 		do_shutdown(req);
 	else

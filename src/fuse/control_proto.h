@@ -97,6 +97,20 @@ struct control_shrink {
 	uint64_t possible; /* out: the smallest size at present */
 };
 
+/*
+ * Make the volume NAME over the external origin ORIGIN, an absolute path, which the daemon opens with what it may: so only root and
+ * who mounted may ask. SIZE in bytes, CONTROL_SIZE_OF_ORIGIN: the origin's. Both names end with NUL.
+ */
+struct control_create {
+	uint64_t size;
+	uint32_t mode;
+	uint32_t unused;
+	char name[256];
+	char origin[1024];
+};
+
+#define CONTROL_SIZE_OF_ORIGIN UINT64_MAX
+
 #define CONTROL_IOC_INFO _IOR(0xf5, 0x60, struct control_info)
 #define CONTROL_IOC_READ _IOWR(0xf5, 0x61, struct control_read)
 #define CONTROL_IOC_SNAPSHOT _IOW(0xf5, 0x62, struct control_snapshot)
@@ -107,5 +121,6 @@ struct control_shrink {
 #define CONTROL_IOC_FREED _IOWR(0xf5, 0x66, struct control_freed)
 #define CONTROL_IOC_RESIZE _IOWR(0xf5, 0x67, struct control_resize)
 #define CONTROL_IOC_SHRINK _IOWR(0xf5, 0x68, struct control_shrink)
+#define CONTROL_IOC_CREATE _IOW(0xf5, 0x69, struct control_create)
 
 #endif

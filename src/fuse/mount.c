@@ -29,6 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -347,6 +348,8 @@ run_session(struct mount *m, int signal_fd, void (*ready)(void *arg), void *arg)
 	int r;
 
 	inode_table_init(&m->inodes, m->pool);
+	if (m->dev_major || m->dev_minor)
+		pool_avoid_mount(m->pool, makedev(m->dev_major, m->dev_minor));
 	give_up_privileges();
 	r = pool_start(m->pool);
 	if (r)

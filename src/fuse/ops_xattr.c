@@ -13,7 +13,7 @@
 
 #define PREFIX "user.thinfs."
 
-enum { XATTR_VALUE_MAX = POOL_NAME_MAX + 1 };
+enum { XATTR_VALUE_MAX = 1024 }; /* the path of an origin */
 
 struct xattr {
 	const char *name;
@@ -85,6 +85,16 @@ get_created(struct vol *vol, const struct vol_attr *attr, char *value)
 	return 0;
 }
 
+static int
+get_origin(struct vol *vol, const struct vol_attr *attr, char *value)
+{
+	(void)vol;
+	if (!attr->origin)
+		return -ENODATA;
+	snprintf(value, XATTR_VALUE_MAX, "%s", attr->origin);
+	return 0;
+}
+
 static const struct xattr xattrs[] = {
 	{"id", get_id, false},
 	{"mapped", get_mapped, false},
@@ -93,6 +103,7 @@ static const struct xattr xattrs[] = {
 	{"snapshot", get_snapshot, false},
 	{"read_only", get_read_only, false},
 	{"created", get_created, false},
+	{"origin", get_origin, false},
 };
 
 #define NR_XATTRS (sizeof(xattrs) / sizeof(xattrs[0]))

@@ -17,6 +17,7 @@ enum job_kind {
 	JOB_SEEK,
 	JOB_CLONE,
 	JOB_REVERT,
+	JOB_CREATE,
 };
 
 struct job {
@@ -30,7 +31,8 @@ struct job {
 	struct inode *inode; /* seek: open, so that it stays */
 	off_t offset;
 	int whence;
-	char names[];
+	uint64_t size; /* create */
+	char names[]; /* of volumes; create: the origin's path */
 };
 
 struct jobs {
@@ -275,6 +277,20 @@ do_clone(struct mount *m, const struct job *j)
 }
 
 static void
+do_create(struct mount *m, const struct job *j)
+{
+	struct vol *v;
+	int r = pool_create_over(m->pool, j->name, &j->caller, j->names, j->size, &v);
+
+	if (!r)
+		vol_put(v);
+	if (r)
+		ops_reply(j->req, r);
+	else
+		fuse_reply_ioctl(j->req, 0, NULL, 0);
+}
+
+static void
 do_job(struct mount *m, const struct job *j)
 {
 	int r;
@@ -307,6 +323,9 @@ do_job(struct mount *m, const struct job *j)
 	case JOB_CLONE:
 	case JOB_REVERT:
 		do_clone(m, j);
+		break;
+	case JOB_CREATE:
+		do_create(m, j);
 		break;
 	}
 }
@@ -505,4 +524,17 @@ snapshot_revert(fuse_req_t req, struct vol *vol, struct vol *from, const char *s
 		const struct pool_caller *caller)
 {
 	queue_clone(req, JOB_REVERT, vol, from, safety, caller);
+}
+
+void
+snapshot_create_over(fuse_req_t req, const char *name, const char *origin, uint64_t size,
+		     const struct pool_caller *caller)
+{
+	struct job *j = new_job(req, JOB_CREATE, name, origin, strlen(origin) + 1);
+
+	if (j) {
+		j->size = size;
+		j->caller = *caller;
+	}
+	queue(req, j);
 }

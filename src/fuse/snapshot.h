@@ -5,7 +5,8 @@
  * A snapshot holds every write that returned before it was asked for, also those that the kernel
  * has only in its page cache: mapped files, the write-back cache. So the kernel is told to drop
  * the pages of each volume, which makes it write the dirty ones first. It waits for those WRITEs
- * meanwhile: a thread that serves requests must not do it, as none might be left for them.
+ * meanwhile: a thread that serves requests must not do it, as none might be left for them. The same goes for opening a
+ * file that may be anywhere.
  */
 #ifndef THINFS_FUSE_SNAPSHOT_H
 #define THINFS_FUSE_SNAPSHOT_H
@@ -32,6 +33,9 @@ void snapshot_clone(fuse_req_t req, struct vol *from, const char *name,
 		    const struct pool_caller *caller);
 void snapshot_revert(fuse_req_t req, struct vol *vol, struct vol *from, const char *safety,
 		     const struct pool_caller *caller);
+/* pool_create_over(), which may wait for another filesystem; answers an ioctl. */
+void snapshot_create_over(fuse_req_t req, const char *name, const char *origin, uint64_t size,
+			  const struct pool_caller *caller);
 /* lseek(2) for data or holes, with the dirty pages of that volume written first. */
 void snapshot_seek(fuse_req_t req, struct inode *inode, off_t offset, int whence);
 

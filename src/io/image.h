@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <time.h>
 
 struct image;
 
@@ -57,6 +58,13 @@ enum image_flags {
  * it where it can be found. Symbolic links are followed.
  */
 int image_open_file(const char *path, int flags, struct image **out);
+
+/*
+ * A read-only image over FD, open for reading, which becomes its own, also on failure; it takes no lock. No message.
+ */
+int image_adopt(int fd, const char *path, struct image **out);
+/* Of an image that is a file: when its content was last changed. */
+int image_file_mtime(struct image *img, struct timespec *mtime);
 
 static inline int
 image_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)

@@ -403,7 +403,7 @@ open_fd(const char *path, int flags, const struct stat *st, bool absent)
 
 /* Type, sector and size of what has been opened. */
 static int
-examine(struct image_file *f)
+look_at(struct image_file *f)
 {
 	struct stat st;
 	uint64_t size;
@@ -423,11 +423,67 @@ examine(struct image_file *f)
 			f->sector = (unsigned)sector;
 		}
 	}
-	if (!r)
-		r = file_get_size(&f->image, &size);
+	return r ? r : file_get_size(&f->image, &size);
+}
+
+static int
+examine(struct image_file *f)
+{
+	int r = look_at(f);
+
 	if (r)
 		msg_error("%s: cannot tell its size: %s", f->path, strerror(-r));
 	return r;
+}
+
+static struct image_file *
+new_file(const char *path, bool read_only)
+{
+	struct image_file *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->fd = -1;
+	f->path = strdup(path);
+	if (!f->path) {
+		free(f);
+		return NULL;
+	}
+	f->image.ops = &file_ops;
+	f->image.name = f->path;
+	f->image.read_only = read_only;
+	return f;
+}
+
+int
+image_adopt(int fd, const char *path, struct image **out)
+{
+	struct image_file *f = new_file(path, true);
+	int r;
+
+	if (!f) {
+		close(fd);
+		return -ENOMEM;
+	}
+	f->fd = fd;
+	r = look_at(f);
+	if (r) {
+		file_close(&f->image);
+		return r;
+	}
+	*out = &f->image;
+	return 0;
+}
+
+int
+image_file_mtime(struct image *img, struct timespec *mtime)
+{
+	struct stat st;
+
+	if (fstat(to_file(img)->fd, &st))
+		return -errno;
+	*mtime = st.st_mtim;
+	return 0;
 }
 
 int
@@ -451,19 +507,9 @@ image_open_file(const char *path, int flags, struct image **out)
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	}
 
-	f = calloc(1, sizeof(*f));
+	f = new_file(path, !(flags & IMAGE_RDWR));
 	if (!f)
 		return -ENOMEM;
-	f->fd = -1;
-	f->path = strdup(path);
-	if (!f->path) {
-		r = -ENOMEM;
-		goto err;
-	}
-	f->image.ops = &file_ops;
-	f->image.name = f->path;
-	f->image.read_only = !(flags & IMAGE_RDWR);
-
 	r = f->fd = open_fd(path, flags, &st, absent);
 	if (r < 0)
 		goto err;

@@ -10,5 +10,7 @@ libio_a_SOURCES = \
 	src/io/image_lock.h \
 	src/io/image_memory.c \
 	src/io/image_zero.c \
+	src/io/origin_file.c \
+	src/io/origin_file.h \
 	src/io/unflushed.c \
 	src/io/unflushed.h

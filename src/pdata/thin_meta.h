@@ -164,6 +164,14 @@ int dev_insert(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint64_t nr
 int dev_share(struct thin_dev *from, uint64_t src, struct thin_dev *to, uint64_t dst, uint64_t nr);
 
 /*
+ * Map NR blocks from VBLOCK on all to the one data block DBLOCK, in use or reserved, dropping what was mapped there. The device takes
+ * them for shared. O(nr).
+ */
+int dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock);
+/* References to a data block. */
+int meta_data_count(struct thin_meta *m, uint64_t dblock, uint32_t *count);
+
+/*
  * Unmap [begin, end), at most MAX entries at once, fewer when metadata space for PURPOSE is short: *next = where to go on, END when
  * done. -ENOSPC, harmless: not even one.
  */

@@ -79,26 +79,31 @@ set_entry(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint32_t time)
 	return r;
 }
 
+/* Let the entry VBLOCK have one more reference to DBLOCK, with a time that the device takes for shared. */
+static int
+add_reference(struct thin_dev *d, uint64_t vblock, uint64_t dblock, uint32_t time)
+{
+	struct btree mappings = meta_mapping_tree(d->meta);
+	struct le64 old;
+	/* Overwriting an entry by one of the same block drops no reference, so it must bring none. */
+	int r = btree_lookup(&mappings, d->root, vblock, &old);
+
+	if (r == -ENODATA || (!r && le64_get(old) >> MAPPING_TIME_BITS != dblock))
+		r = sm_inc(d->meta->data_sm, dblock);
+	if (!r)
+		r = set_entry(d, vblock, dblock, (uint32_t)min_u64(time, d->info.snapshotted_time - 1));
+	return r;
+}
+
 static int
 share_one(struct thin_dev *from, const struct found *f, struct thin_dev *to, uint64_t vblock)
 {
 	uint32_t time = min_u64(f->time, from->info.snapshotted_time - 1);
-	struct btree mappings = meta_mapping_tree(to->meta);
-	struct le64 old;
 	int r = 0;
 
 	if (time != f->time)
 		r = set_entry(from, f->vblock, f->dblock, time);
-	if (r)
-		return r;
-	/* Overwriting an entry by one of the same block drops no reference, so it must bring none. */
-	r = btree_lookup(&mappings, to->root, vblock, &old);
-	if (r == -ENODATA || (!r && le64_get(old) >> MAPPING_TIME_BITS != f->dblock))
-		r = sm_inc(to->meta->data_sm, f->dblock);
-	if (!r)
-		r = set_entry(to, vblock, f->dblock,
-			      min_u64(time, to->info.snapshotted_time - 1));
-	return r;
+	return r ? r : add_reference(to, vblock, f->dblock, time);
 }
 
 /* Without what is mapped there, as far as it goes. */
@@ -163,4 +168,27 @@ dev_share(struct thin_dev *from, uint64_t src, struct thin_dev *to, uint64_t dst
 	}
 	free(c.entries);
 	return meta_end_change(from->meta, r);
+}
+
+int
+dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock)
+{
+	int r = meta_begin_change(d->meta);
+
+	if (r)
+		return r;
+	if (d->gone)
+		return -ENODATA;
+	r = dev_touch(d);
+	if (!r)
+		ensure_snapshotted(d);
+	for (uint64_t i = 0; i < nr && !r; i++)
+		r = add_reference(d, vblock + i, dblock, 0);
+	return meta_end_change(d->meta, r);
+}
+
+int
+meta_data_count(struct thin_meta *m, uint64_t dblock, uint32_t *count)
+{
+	return m->data_sm ? sm_count(m->data_sm, dblock, count) : -EIO;
 }

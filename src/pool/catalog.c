@@ -220,6 +220,11 @@ vol_to_record(const struct vol *v, struct record *r)
 		.mtime_ns = v->mtime_ns,
 		.ctime_ns = v->ctime_ns,
 	};
+	if (v->origin) {
+		strcpy(r->origin, origin_path(v->origin));
+		r->origin_identity = *origin_identity(v->origin);
+		r->origin_end = v->origin_end;
+	}
 	if (v->name)
 		memcpy(r->name, v->name, strlen(v->name));
 	if (v->dir) {

@@ -34,9 +34,12 @@ struct disk_record {
 	struct le32 dir_uid;
 	struct le32 dir_gid;
 	struct le32 padding;
-	/* An external origin: where it is, and what tells that it is still the same. */
+	/* An external origin: how much of it is shown, and what tells that it is still the same. */
+	struct le64 origin_end;
 	struct le64 origin_size;
-	uint8_t origin_identity[32];
+	struct le64 origin_mtime_ns;
+	struct le64 origin_sum;
+	struct le64 origin_unused;
 	char name[RECORD_NAME_SIZE];
 	char snapshot[RECORD_NAME_SIZE];
 	char origin[RECORD_ORIGIN_SIZE];
@@ -75,6 +78,11 @@ record_encode(const struct record *r, void *out)
 	d->dir_gid = le32_make(r->dir_gid);
 	memcpy(d->name, r->name, strnlen(r->name, RECORD_NAME_SIZE - 1));
 	memcpy(d->snapshot, r->snapshot, strnlen(r->snapshot, RECORD_NAME_SIZE - 1));
+	memcpy(d->origin, r->origin, strnlen(r->origin, RECORD_ORIGIN_SIZE - 1));
+	d->origin_end = le64_make(r->origin_end);
+	d->origin_size = le64_make(r->origin_identity.size);
+	d->origin_mtime_ns = le64_make((uint64_t)r->origin_identity.mtime_ns);
+	d->origin_sum = le64_make(r->origin_identity.sum);
 	d->csum = le32_make(record_csum(d));
 }
 
@@ -95,6 +103,19 @@ disk_name_ok(const char *name, bool empty_ok)
 	return (empty_ok && !name[0]) || name_check(name) == 0;
 }
 
+/* One that a file can be opened by, and no more of it than there was; or none, and nothing about it. */
+static bool
+disk_origin_ok(const struct disk_record *d)
+{
+	if (!memchr(d->origin, 0, RECORD_ORIGIN_SIZE))
+		return false;
+	if (!d->origin[0])
+		return !le64_get(d->origin_end) && !le64_get(d->origin_size) &&
+		       !le64_get(d->origin_mtime_ns) && !le64_get(d->origin_sum);
+	return d->origin[0] == '/' && le64_get(d->origin_end) <= le64_get(d->origin_size) &&
+	       le64_get(d->origin_end) <= le64_get(d->size);
+}
+
 enum record_state
 record_decode(const void *data, uint32_t id, struct record *r)
 {
@@ -112,7 +133,7 @@ record_decode(const void *data, uint32_t id, struct record *r)
 	    (d->name[0] || (!d->snapshot[0] && id != CATALOG_ID && !(le32_get(d->flags) & RECORD_DELETED))))
 		return RECORD_BAD;
 	if (le32_get(d->flags) & ~RECORD_KNOWN_FLAGS || le64_get(d->size) > VOL_SIZE_MAX ||
-	    !disk_name_ok(d->name, nameless) || !disk_name_ok(d->snapshot, true))
+	    !disk_name_ok(d->name, nameless) || !disk_name_ok(d->snapshot, true) || !disk_origin_ok(d))
 		return RECORD_BAD;
 	if (!d->snapshot[0] && !strcmp(d->name, SNAPSHOTS_DIR))
 		return RECORD_BAD;
@@ -133,6 +154,11 @@ record_decode(const void *data, uint32_t id, struct record *r)
 	r->dir_gid = le32_get(d->dir_gid);
 	memcpy(r->name, d->name, sizeof(r->name));
 	memcpy(r->snapshot, d->snapshot, sizeof(r->snapshot));
+	memcpy(r->origin, d->origin, sizeof(r->origin));
+	r->origin_end = le64_get(d->origin_end);
+	r->origin_identity.size = le64_get(d->origin_size);
+	r->origin_identity.mtime_ns = (int64_t)le64_get(d->origin_mtime_ns);
+	r->origin_identity.sum = le64_get(d->origin_sum);
 	return RECORD_GOOD;
 }
 

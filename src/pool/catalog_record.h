@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "io/origin_file.h"
 #include "util/le.h"
 
 #define CATALOG_ID 16777215U /* the catalog's own thin device: DEV_ID_MAX */
@@ -40,6 +41,9 @@ struct record {
 	int64_t dir_btime_ns;
 	char name[RECORD_NAME_SIZE];
 	char snapshot[RECORD_NAME_SIZE]; /* "": in the top directory */
+	char origin[RECORD_ORIGIN_SIZE]; /* path of the external origin; "": none, then the rest is 0 */
+	uint64_t origin_end; /* bytes of it that are shown */
+	struct origin_identity origin_identity;
 };
 
 enum record_state {

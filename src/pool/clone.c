@@ -94,6 +94,7 @@ replace_device(struct vol *v, const struct vol *from)
 		return r;
 	v->flags = (v->flags & ~(uint32_t)RECORD_SHRINKING) | (from->flags & RECORD_SHRINKING);
 	v->size = from->size;
+	vol_inherit_origin(v, from);
 	v->parent = from->id;
 	v->clean_end = 0;
 	return vol_record_changed(v);

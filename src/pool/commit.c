@@ -63,6 +63,7 @@ return_to_last_commit(struct pool *p)
 	if (!r)
 		r = names_load(p);
 	p->durable_txn = meta_open_txn(p->tm) - 1;
+	p->zero_block = MAP_HOLE;
 	p->names_changed_in = 0;
 	return r;
 }
@@ -166,6 +167,7 @@ settle(struct pool *p, uint64_t txn)
 
 	rwlock_wrlock(&p->meta_lock);
 	p->durable_txn = txn;
+	zero_block_check(p); /* before it may be used for something else */
 	if (meta_durable(p->tm, pass_down ? &freed : NULL))
 		meta_durable(p->tm, NULL); /* no memory for the list: free at once */
 	pool_update_mode(p);

@@ -71,6 +71,59 @@ unlock_both(const struct copy *c, struct both *b)
 
 /* --- sharing --- */
 
+/* What a hole at OFFSET shows of the origin: its end, within the block. */
+static uint64_t
+shown(const struct origin_view *view, uint64_t offset, uint64_t size)
+{
+	return view->end > offset ? min_u64(view->end - offset, size) : 0;
+}
+
+/* Whether a hole of the source, made one of the target, would read the same there. */
+static bool
+same_hole(const struct copy *c, uint64_t at)
+{
+	const struct origin_view from = vol_origin(c->from), to = vol_origin(c->to);
+	uint64_t size = c->to->pool->block_bytes;
+	uint64_t there = shown(&from, c->src + at, size);
+
+	if (there != shown(&to, c->dst + at, size))
+		return false;
+	return !there || (from.origin == to.origin && c->src == c->dst);
+}
+
+/*
+ * Of NR blocks, how many from the first one on can be shared; *nr. Where there are external origins, a hole may have to be
+ * copied: *copy, how many of those come first then, and none can be shared. Both ranges held.
+ */
+static int
+sharable(const struct copy *c, uint64_t *nr, uint64_t *copy)
+{
+	uint64_t size = c->to->pool->block_bytes, wanted = *nr;
+	bool same = true;
+	int r = 0;
+
+	*copy = 0;
+	if (!c->from->origin && !c->to->origin)
+		return 0;
+	*nr = 0;
+	while (*nr + *copy < wanted && !r) {
+		uint64_t at = *nr + *copy;
+		struct map_run run;
+		unsigned found;
+
+		r = vol_lock_shared(c->from);
+		if (r)
+			break;
+		r = dev_map(c->from->dev, vol_block(c->from, c->src) + at, 1, &run, 1, &found);
+		rwlock_unlock(&c->from->pool->meta_lock);
+		same = run.dblock != MAP_HOLE || same_hole(c, at * size);
+		if (same ? *copy : *nr)
+			break;
+		*(same ? nr : copy) += 1;
+	}
+	return r;
+}
+
 /* One step of at most NR blocks, with the target's end moved to END. *done: blocks. */
 static int
 share_step(const struct copy *c, uint64_t nr, uint64_t end, uint64_t *done)
@@ -109,8 +162,9 @@ tail_is_last(const struct copy *c)
 	       c->dst + c->left >= c->to->size;
 }
 
+/* *COPY: bytes that come next and must be copied. */
 static int
-share_held(struct copy *c)
+share_held(struct copy *c, uint64_t *copy)
 {
 	uint64_t size = c->to->pool->block_bytes;
 	uint64_t end;
@@ -123,9 +177,13 @@ share_held(struct copy *c)
 	if (end >= c->to->size)
 		c->to->clean_end = 0;
 	while (c->left && !r) {
-		uint64_t nr, bytes;
+		uint64_t nr = min_u64((c->left + size - 1) / size, SHARE_AT_ONCE), bytes;
 
-		r = share_step(c, (c->left + size - 1) / size, end, &nr);
+		r = sharable(c, &nr, copy);
+		*copy *= size;
+		if (r || *copy)
+			break;
+		r = share_step(c, nr, end, &nr);
 		if (r)
 			break;
 		bytes = min_u64(c->left, nr * size);
@@ -136,16 +194,19 @@ share_held(struct copy *c)
 	return r;
 }
 
-/* From the start of a block on, all but perhaps an incomplete one at the end. *done: bytes, also when it fails. */
+/*
+ * From the start of a block on, all but perhaps an incomplete one at the end. *done: bytes, also when it fails; *copy: bytes
+ * after these that cannot be shared.
+ */
 static int
-share(struct copy c, uint64_t *done)
+share(struct copy c, uint64_t *done, uint64_t *copy)
 {
 	uint64_t start = c.dst;
 	struct both locks;
 	int r;
 
 	lock_both(&c, &locks);
-	r = share_held(&c);
+	r = share_held(&c, copy);
 	unlock_both(&c, &locks);
 	*done = c.dst - start;
 	return r;
@@ -175,15 +236,15 @@ static ssize_t
 copy_some(struct copy c)
 {
 	uint64_t size = c.to->pool->block_bytes;
-	uint64_t into = c.src % size, done = 0;
+	uint64_t into = c.src % size, done = 0, copy = 0;
 	int r = 0;
 
 	if (into == c.dst % size) {
 		if (!into)
-			r = share(c, &done);
+			r = share(c, &done, &copy);
 		if (r || done)
 			return done ? (ssize_t)done : r;
-		c.left = min_u64(c.left, size - into);
+		c.left = min_u64(c.left, copy ? copy : size - into);
 	}
 	return copy_bytes(&c);
 }

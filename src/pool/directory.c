@@ -11,6 +11,7 @@
 
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 
 static int
 check_volume_name(const char *name)
@@ -26,9 +27,10 @@ names_changed(struct pool *p)
 	p->names_changed_in = meta_open_txn(p->tm);
 }
 
+/* ORIGIN NULL: none. */
 static int
-create_locked(struct pool *p, const char *name, const struct pool_caller *caller,
-	      struct vol **out)
+create_locked(struct pool *p, const char *name, const struct pool_caller *caller, struct origin *origin,
+	      uint64_t size, struct vol **out)
 {
 	struct vol *v;
 	uint32_t id;
@@ -53,9 +55,30 @@ create_locked(struct pool *p, const char *name, const struct pool_caller *caller
 	v->mtime_ns = v->btime_ns;
 	v->ctime_ns = v->btime_ns;
 	v->clean_end = UINT64_MAX;
+	v->size = size;
+	v->origin = origin;
+	v->origin_end = origin ? min_u64(size, origin_identity(origin)->size) : 0;
 	r = vol_record_changed(v);
 	names_changed(p);
 	*out = vol_get(v);
+	return r;
+}
+
+static int
+create(struct pool *p, const char *name, const struct pool_caller *caller, struct origin *origin, uint64_t size,
+       struct vol **out)
+{
+	int r;
+
+	/* No volume comes while one snapshot of all is on its way: it would not be in it. */
+	mutex_lock(&p->snapshot_lock);
+	/* The volume, perhaps the catalog, a record. */
+	r = pool_begin_change(p, 2, 2, META_TO_ADD);
+	if (!r) {
+		r = create_locked(p, name, caller, origin, size, out);
+		pool_end_change(p);
+	}
+	mutex_unlock(&p->snapshot_lock);
 	return r;
 }
 
@@ -67,18 +90,29 @@ pool_create(struct pool *p, struct voldir *dir, const char *name, const struct p
 
 	if (!r && dir != p->top)
 		r = -EPERM;
+	return r ? r : create(p, name, caller, NULL, 0, out);
+}
+
+int
+pool_create_over(struct pool *p, const char *name, const struct pool_caller *caller, const char *path,
+		 uint64_t size, struct vol **out)
+{
+	struct origin *origin;
+	int r = check_volume_name(name);
+
+	if (!r)
+		r = pool_check_writable(p);
+	if (!r && strlen(path) >= RECORD_ORIGIN_SIZE)
+		r = -ENAMETOOLONG;
+	if (!r && size != UINT64_MAX && size > VOL_SIZE_MAX)
+		r = -EFBIG;
+	if (!r)
+		r = origin_find(&p->origins, path, &origin);
 	if (r)
 		return r;
-	/* No volume comes while one snapshot of all is on its way: it would not be in it. */
-	mutex_lock(&p->snapshot_lock);
-	/* The volume, perhaps the catalog, a record. */
-	r = pool_begin_change(p, 2, 2, META_TO_ADD);
-	if (!r) {
-		r = create_locked(p, name, caller, out);
-		pool_end_change(p);
-	}
-	mutex_unlock(&p->snapshot_lock);
-	return r;
+	if (size == UINT64_MAX)
+		size = origin_identity(origin)->size;
+	return create(p, name, caller, origin, size, out);
 }
 
 /* --- unlinking --- */

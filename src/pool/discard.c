@@ -15,6 +15,7 @@
 
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 
 /* Mappings removed in one hold of meta_lock. */
 #define UNMAP_AT_ONCE 1024U
@@ -133,6 +134,7 @@ cut_locked(struct vol *v, uint64_t size, uint64_t tail)
 	if (r)
 		return r;
 	v->size = size;
+	v->origin_end = min_u64(v->origin_end, size);
 	return next == LAST_BLOCK ? 0 : set_shrinking(v, true);
 }
 
@@ -211,27 +213,83 @@ vol_truncate(struct vol *v, uint64_t size)
 
 /* --- fallocate --- */
 
-/* Let [begin, end) read as zeros: whole blocks by unmapping, the edges by writing. */
+/* Let [begin, end) read as zeros by writing, but for holes that do so. */
 static int
-zero_range(struct vol *v, uint64_t begin, uint64_t end)
+zero_bytes(struct vol *v, uint64_t begin, uint64_t end)
 {
-	unsigned flags = PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES;
-	uint64_t size = v->pool->block_bytes;
-	uint64_t first = blocks_of(v, begin), last = vol_block(v, end);
-	int r;
+	if (begin >= end)
+		return 0;
+	return vol_provision(v, NULL, end - begin, begin, PROVISION_KEEP_SIZE | PROVISION_SKIP_HOLES);
+}
 
-	if (first > last) /* all within one block */
-		return vol_provision(v, NULL, end - begin, begin, flags);
-	r = begin < first * size ? vol_provision(v, NULL, first * size - begin, begin, flags) : 0;
-	if (!r)
-		r = vol_unmap(v, first, last);
-	if (!r && last * size < end)
-		r = vol_provision(v, NULL, end - last * size, last * size, flags);
+/* Whole blocks, in what is shown of the origin: those that are not zeros there are mapped to zeros, others unmapped. */
+static int
+zero_blocks(struct vol *v, uint64_t first, uint64_t end)
+{
+	const struct origin_view view = vol_origin(v);
+	uint64_t size = v->pool->block_bytes;
+	int r = 0;
+
+	while (first < end && !r) {
+		bool zero = origin_is_zero(&view, v, first * size, size);
+		uint64_t nr = 1;
+
+		while (nr < end - first && nr < UNMAP_AT_ONCE &&
+		       origin_is_zero(&view, v, (first + nr) * size, size) == zero)
+			nr++;
+		r = zero ? vol_unmap(v, first, first + nr) : vol_map_zeros(v, first, first + nr);
+		/* Without a block for it, in place where that can be. */
+		if (r == -ENOSPC && !zero)
+			r = vol_provision(v, NULL, nr * size, first * size, PROVISION_KEEP_SIZE);
+		first += nr;
+	}
 	return r;
 }
 
+/*
+ * Let [begin, end) read as zeros: whole blocks by unmapping, the edges by writing. Where the external origin would show, it
+ * is not shown to so far an end any more, if that is all that is shown behind BEGIN; else zeros are mapped.
+ */
 static int
-discard(struct vol *v, uint64_t begin, uint64_t end)
+zero_range(struct vol *v, uint64_t begin, uint64_t end)
+{
+	uint64_t size = v->pool->block_bytes;
+	uint64_t first = blocks_of(v, begin), last = vol_block(v, end), covered;
+	int r = 0;
+
+	if (end >= vol_origin(v).end)
+		r = vol_origin_lower(v, begin);
+	if (r && r != -EOPNOTSUPP)
+		return r;
+	if (first > last) /* all within one block */
+		return zero_bytes(v, begin, end);
+	covered = min_u64(last, max_u64(first, blocks_of(v, vol_origin(v).end)));
+	r = zero_bytes(v, begin, first * size);
+	if (!r)
+		r = zero_blocks(v, first, covered);
+	if (!r)
+		r = vol_unmap(v, covered, last);
+	return r ? r : zero_bytes(v, last * size, end);
+}
+
+/* As the kernel: whole blocks show the origin again, and what is not a whole block stays; but not beyond the origin. */
+static int
+show_origin(struct vol *v, uint64_t begin, uint64_t end)
+{
+	uint64_t size = v->pool->block_bytes, shown = vol_origin(v).end;
+	uint64_t first = blocks_of(v, begin), last = vol_block(v, end);
+	int r;
+
+	if (begin >= shown)
+		return zero_range(v, begin, end);
+	if (first > last)
+		return zero_bytes(v, shown, end);
+	r = vol_unmap(v, first, last);
+	return r ? r : zero_bytes(v, max_u64(last * size, shown), end);
+}
+
+static int
+discard(struct vol *v, int mode, uint64_t begin, uint64_t end)
 {
 	/* In the last block, all that is behind the end goes as well: then the block may be unmapped. */
 	uint64_t size = v->size;
@@ -241,6 +299,8 @@ discard(struct vol *v, uint64_t begin, uint64_t end)
 		return 0;
 	if (end >= size)
 		end = v->clean_end >= last ? last : size;
+	if (mode & FALLOC_FL_PUNCH_HOLE && v->pool->options.discard_to_origin)
+		return show_origin(v, begin, end);
 	return zero_range(v, begin, end);
 }
 
@@ -255,7 +315,7 @@ fallocate_locked(struct vol *v, int mode, uint64_t begin, uint64_t end)
 	if (r)
 		return r;
 	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
-		return discard(v, begin, end);
+		return discard(v, mode, begin, end);
 	return vol_provision(v, NULL, end - begin, begin, PROVISION_KEEP_SIZE | PROVISION_ALLOCATE);
 }
 

@@ -15,6 +15,8 @@ libpool_a_SOURCES = \
 	src/pool/format.c \
 	src/pool/grow.c \
 	src/pool/names.c \
+	src/pool/origin.c \
+	src/pool/origin.h \
 	src/pool/passdown.c \
 	src/pool/passdown.h \
 	src/pool/placement.c \
@@ -35,4 +37,6 @@ libpool_a_SOURCES = \
 	src/pool/usage.c \
 	src/pool/vol.c \
 	src/pool/vol_io.c \
-	src/pool/watch.c
+	src/pool/vol_origin.c \
+	src/pool/watch.c \
+	src/pool/zero_block.c

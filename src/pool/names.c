@@ -13,6 +13,7 @@
 
 #include "pool/catalog.h"
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
 #include "util/msg.h"
 
 #define VOL_MODE_DEFAULT 0600U
@@ -374,6 +375,11 @@ set_defaults(struct vol *v)
 	if (r)
 		return r;
 	v->size = nr < VOL_SIZE_MAX / v->pool->block_bytes ? nr * v->pool->block_bytes : VOL_SIZE_MAX;
+	v->origin = vol_origin_default(v->pool, v->id);
+	if (v->origin) {
+		v->origin_end = origin_identity(v->origin)->size;
+		v->size = max_u64(v->size, v->origin_end);
+	}
 	v->flags = 0;
 	v->mode = VOL_MODE_DEFAULT;
 	v->uid = getuid();
@@ -430,6 +436,7 @@ load_record(void *arg, const struct record *r)
 	struct vol *v = names_find_id(p, r->id);
 	struct voldir *dir;
 	char *name;
+	int error;
 
 	if (!v || v->stale)
 		return 0;
@@ -443,6 +450,9 @@ load_record(void *arg, const struct record *r)
 	v->btime_ns = r->btime_ns;
 	v->mtime_ns = r->mtime_ns;
 	v->ctime_ns = r->ctime_ns;
+	error = vol_origin_load(v, r);
+	if (error)
+		return error;
 	if (r->flags & RECORD_DELETED)
 		return 0;
 	dir = record_dir(p, r);
@@ -472,6 +482,7 @@ forget_all(struct pool *p)
 		v->has_record = false;
 		v->clean_end = 0;
 		v->mtime_dirty = false;
+		v->origin = NULL;
 		if (v->dir)
 			names_detach(v);
 	}
@@ -493,6 +504,8 @@ settle(struct pool *p)
 			if (r)
 				return r;
 		}
+		if (v->origin_moved && !p->read_only)
+			catalog_changed(p, v->id);
 	}
 	return 0;
 }

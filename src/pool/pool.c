@@ -154,6 +154,7 @@ init_locks(struct pool *p)
 	pthread_cond_init(&p->passdown.wake, NULL);
 	pthread_cond_init(&p->passdown.idle, NULL);
 	mutex_init(&p->buf_lock, "buf_lock", LOCK_LEAF);
+	origins_init(&p->origins);
 	STAILQ_INIT(&p->sync_queue);
 	TAILQ_INIT(&p->reclaim);
 	RB_INIT(&p->vols);
@@ -171,6 +172,8 @@ pool_free(struct pool *p)
 	}
 	runs_clear(&p->passdown.queue);
 	buf_free_all(p);
+	origins_destroy(&p->origins);
+	free(p->origin_choices);
 	image_close(p->meta);
 	image_close(p->data);
 	rwlock_destroy(&p->meta_lock);
@@ -340,8 +343,13 @@ pool_open_images(struct image *data, struct image *meta, const struct pool_optio
 	p->read_only = options->read_only;
 	if (p->read_only)
 		p->mode = POOL_READ_ONLY;
+	p->zero_block = MAP_HOLE;
 	init_locks(p);
+	if (options->guard)
+		p->origins.guard = *options->guard;
 	r = open_metadata(p);
+	if (!r)
+		r = vol_origin_choose(p);
 	if (!r) {
 		p->top = names_add_dir(p, "");
 		r = p->top ? names_load(p) : -ENOMEM;
@@ -365,7 +373,9 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 	  struct pool **out)
 {
 	int flags = options->read_only ? 0 : IMAGE_RDWR;
+	struct pool_options with_guard = *options;
 	struct image *data, *meta;
+	struct origin_guard guard;
 	int r = format_check_two(data_path, meta_path);
 
 	if (!r)
@@ -377,6 +387,10 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 		image_close(data);
 		return r;
 	}
+	guard = (struct origin_guard){
+		.own = {origin_own_image(data_path), origin_own_image(meta_path)},
+	};
+	with_guard.guard = &guard;
 #ifdef THINFS_DEBUG
 	r = fault_spec_apply(getenv("THINFS_FAULT"), &data, &meta);
 	if (r) {
@@ -385,7 +399,14 @@ pool_open(const char *data_path, const char *meta_path, const struct pool_option
 		return r;
 	}
 #endif
-	return pool_open_images(data, meta, options, out);
+	return pool_open_images(data, meta, &with_guard, out);
+}
+
+void
+pool_avoid_mount(struct pool *p, dev_t mount)
+{
+	p->origins.guard.mount = mount;
+	p->origins.guard.has_mount = true;
 }
 
 void

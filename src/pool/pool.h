@@ -38,6 +38,15 @@ enum pool_mode {
 	POOL_FAIL,
 };
 
+struct origin_guard;
+
+/* The external origin of thin device ID, or of ALL that the catalog does not know: those that the kernel made. */
+struct pool_origin_option {
+	bool all;
+	uint32_t id;
+	char *path; /* absolute */
+};
+
 struct pool_options {
 	bool read_only; /* change no byte of either image */
 	bool skip_block_zeroing;
@@ -55,6 +64,10 @@ struct pool_options {
 	uint64_t grow_bytes;
 	unsigned grow_percent;
 	uint64_t max_bytes, metadata_max_bytes; /* but not beyond; 0: any */
+	bool discard_to_origin; /* PUNCH_HOLE shows the external origin again, as in the kernel */
+	const struct pool_origin_option *origins;
+	size_t nr_origins;
+	const struct origin_guard *guard; /* what must be no origin; pool_open() sees to it */
 	bool threads_later; /* the caller starts the pool's own threads, by pool_start() */
 };
 
@@ -86,6 +99,8 @@ int pool_format(const char *data_path, const char *meta_path,
  */
 int pool_open(const char *data_path, const char *meta_path, const struct pool_options *options,
 	      struct pool **out);
+/* The pool is served as the filesystem MOUNT: external origins must not be in it. Before any volume is used. */
+void pool_avoid_mount(struct pool *p, dev_t mount);
 /* Start the threads that commit, reclaim and so on, which inherit what the calling thread is permitted. */
 int pool_start(struct pool *p);
 /* pool_open() over open images, which the pool then owns, also on failure. For tests. */
@@ -213,6 +228,13 @@ struct pool_caller {
 int pool_create(struct pool *p, struct voldir *dir, const char *name,
 		const struct pool_caller *caller, struct vol **out);
 
+/*
+ * The same over the external origin PATH, absolute: what is not written reads as it. SIZE in bytes, UINT64_MAX: the origin's. Prints why
+ * PATH cannot be one. May wait for the filesystem that PATH is on. -ENAMETOOLONG: PATH is longer than 1023 bytes.
+ */
+int pool_create_over(struct pool *p, const char *name, const struct pool_caller *caller, const char *path,
+		     uint64_t size, struct vol **out);
+
 enum pool_rename_flags {
 	POOL_RENAME_NOREPLACE = 1,
 	POOL_RENAME_EXCHANGE = 2,
@@ -261,6 +283,8 @@ struct vol_attr {
 	uint32_t parent; /* id of the device it was made from */
 	bool deleted; /* has no name any more */
 	uint64_t opens; /* open files on it */
+	const char *origin; /* path of the external origin, as long as the pool is open; NULL: none */
+	uint64_t origin_size; /* bytes of it that are shown */
 };
 
 int vol_getattr(struct vol *v, struct vol_attr *attr);

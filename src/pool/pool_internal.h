@@ -19,6 +19,7 @@
 #include "pdata/format.h"
 #include "pdata/thin_meta.h"
 #include "pool/catalog_record.h"
+#include "pool/origin.h"
 #include "pool/pool.h"
 #include "pool/range_lock.h"
 #include "util/lock.h"
@@ -59,6 +60,13 @@ struct vol {
 	_Atomic uint64_t size; /* changes under meta_lock */
 	_Atomic int64_t mtime_ns, ctime_ns;
 	atomic_bool mtime_dirty; /* newer than the catalog's */
+	/*
+	 * The external origin, NULL: none, and the bytes of it that are shown where no block is mapped: never more than
+	 * the size. They change under meta_lock, and but for an abort with RANGE_CHANGE on all blocks that it matters to.
+	 */
+	_Atomic(struct origin *) origin;
+	_Atomic uint64_t origin_end;
+	bool origin_moved; /* the record says that it is elsewhere; meta_lock */
 	/*
 	 * What is mapped behind the end is zero up to here: whole blocks. Range lock of the last block, but
 	 * for an abort, which sets it to 0 under whoever holds that: then nothing is written any more.
@@ -142,6 +150,13 @@ struct sync_request {
 
 STAILQ_HEAD(sync_queue, sync_request);
 
+/* What a mount option says about the external origin of devices. */
+struct origin_choice {
+	bool all; /* that have no record */
+	uint32_t id; /* or of this one */
+	struct origin *origin;
+};
+
 struct pool {
 	/* const while open */
 	struct image *data, *meta;
@@ -200,6 +215,9 @@ struct pool {
 	bool reclaimer_runs;
 
 	struct passdown passdown;
+	struct origins origins;
+	struct origin_choice *origin_choices; /* of options.origins, in its order; const while open */
+	uint64_t zero_block; /* a data block of zeros that volumes share; MAP_HOLE: none yet. meta_lock */
 
 	struct mutex hook_lock;
 	void (*space_hook)(void *arg); /* hook_lock */
@@ -362,6 +380,44 @@ vol_will_overwrite(struct vol *v)
 		v->overwritten = true;
 }
 
+/* --- the external origin of a volume --- */
+
+/* What V shows of it now. */
+static inline struct origin_view
+vol_origin(const struct vol *v)
+{
+	struct origin *o = v->origin;
+
+	return (struct origin_view){o, o ? v->origin_end : 0};
+}
+
+/* V shows what FROM shows. meta_lock exclusive. */
+static inline void
+vol_inherit_origin(struct vol *v, const struct vol *from)
+{
+	v->origin = from->origin;
+	v->origin_end = from->origin_end;
+}
+
+/* Open those that the options name: p->origin_choices. Prints why one cannot be. Before names_load(). */
+int vol_origin_choose(struct pool *p);
+/* The origin that the options have for a device without a record, NULL: none. */
+struct origin *vol_origin_default(const struct pool *p, uint32_t id);
+/* V's origin as its record R says, or as the options say. meta_lock exclusive. */
+int vol_origin_load(struct vol *v, const struct record *r);
+/* Show only the first END bytes of it from now on, in one transaction. RANGE_CHANGE from there on. */
+int vol_origin_lower(struct vol *v, uint64_t end);
+
+/* --- zero_block.c --- */
+
+/*
+ * Map whole blocks [first, end) to a block of zeros that they share: what unmapping would be where the origin would show
+ * again. It costs metadata, and one data block for the whole pool. RANGE_CHANGE on them. -ENOSPC
+ */
+int vol_map_zeros(struct vol *v, uint64_t first, uint64_t end);
+/* After a commit: it may have become free. meta_lock exclusive. */
+void zero_block_check(struct pool *p);
+
 /* --- vol_io.c --- */
 
 /*
@@ -382,7 +438,7 @@ void vol_placed(struct vol *v, uint64_t dblock, uint64_t nr, uint64_t nr_data_bl
 /*
  * Write LEN bytes at OFFSET, or zeros when BUF is NULL, changing mappings as needed. The caller holds RANGE_CHANGE
  * on all blocks. KEEP_SIZE: a write past the end does not move it. Zeros are not written to
- * holes when SKIP_HOLES.
+ * holes that read as zeros when SKIP_HOLES.
  */
 enum provision_flags {
 	PROVISION_KEEP_SIZE = 1,
@@ -407,6 +463,8 @@ int pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len);
 
 /* A copy of the last block of a volume that is to have SIZE bytes, with zeros behind them: *dblock, reserved; MAP_HOLE: not needed. */
 int vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock);
+/* A data block for V, after a commit if need be: -ENOSPC. */
+int vol_reserve_one(struct vol *v, uint64_t *dblock);
 void vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr);
 
 /* --- discard.c --- */

@@ -2,8 +2,8 @@
 /*
  * provision: writing where the mapping has to change (design, section 5; format sheet, S 10).
  *
- * The data go to newly reserved blocks first, whole blocks with the rest copied or zeroed around
- * them, and then the mapping is inserted. Until then nothing, no commit either, knows of the
+ * The data go to newly reserved blocks first, whole blocks with the rest copied, from the block before or the
+ * external origin, or zeroed around them, and then the mapping is inserted. Until then nothing, no commit either, knows of the
  * blocks; after it the old ones are no longer ours. Adjacent blocks go as one run: one write, one
  * hold of the lock.
  */
@@ -28,6 +28,7 @@ struct fill {
 	uint64_t vblock, len; /* blocks */
 	uint64_t dblock; /* the new place */
 	uint64_t old; /* the place to copy from, or MAP_HOLE */
+	struct origin_view from; /* where OLD is MAP_HOLE: what shows there, so far */
 	uint64_t begin, end; /* bytes of the volume to write, within the blocks */
 	const uint8_t *buf; /* what comes to BEGIN; NULL: zeros */
 	bool bare; /* what is not written may stay as it is in the new place */
@@ -85,6 +86,14 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 	return r;
 }
 
+int
+vol_reserve_one(struct vol *v, uint64_t *dblock)
+{
+	uint64_t got;
+
+	return reserve(v, 1, dblock, &got);
+}
+
 void
 vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr)
 {
@@ -132,7 +141,34 @@ pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
 	return r;
 }
 
-/* What is around the bytes that are written: from the old block, or zeros. AT: offset in the volume. */
+/* Whether all of the blocks is beyond what is shown of an origin. */
+static bool
+has_no_origin(const struct pool *p, const struct fill *f)
+{
+	return f->vblock * p->block_bytes >= f->from.end;
+}
+
+static int
+copy_origin(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
+{
+	struct pool *p = v->pool;
+	uint8_t *buf = buf_get(p);
+	int r = buf ? 0 : -ENOMEM;
+
+	while (len && !r) {
+		uint64_t n = min_u64(len, IO_BUF_SIZE);
+
+		r = origin_read(&f->from, v, buf, n, at);
+		if (!r)
+			r = image_write(pool_data(p), buf, n, f->dblock * p->block_bytes + at - f->vblock * p->block_bytes);
+		at += n;
+		len -= n;
+	}
+	buf_put(p, buf);
+	return r;
+}
+
+/* What is around the bytes that are written: from the old block, the origin, or zeros. AT: offset in the volume. */
 static int
 fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
 {
@@ -144,6 +180,8 @@ fill_rest(struct vol *v, const struct fill *f, uint64_t at, uint64_t len)
 		return 0;
 	if (f->old != MAP_HOLE)
 		return pool_copy_data(p, f->old * size + offset, f->dblock * size + offset, len);
+	if (!has_no_origin(p, f))
+		return copy_origin(v, f, at, len);
 	if (f->bare)
 		return 0;
 	return image_zero(pool_data(p), f->dblock * size + offset, len);
@@ -177,6 +215,11 @@ fill_small(struct vol *v, const struct fill *f, uint8_t *buf)
 
 	if (f->old != MAP_HOLE) {
 		r = image_read(pool_data(p), buf, end - start, f->old * size);
+		around = buf;
+	} else if (!has_no_origin(p, f)) {
+		r = origin_read(&f->from, v, buf, f->begin - start, start);
+		if (!r)
+			r = origin_read(&f->from, v, buf + (f->end - start), end - f->end, f->end);
 		around = buf;
 	}
 	iov[0] = (struct iovec){(void *)around, f->begin - start};
@@ -259,7 +302,7 @@ is_bare(struct pool *p, const struct fill *f)
 {
 	uint64_t len = f->len * p->block_bytes;
 
-	if (f->old != MAP_HOLE || (f->buf && f->end - f->begin == len))
+	if (f->old != MAP_HOLE || !has_no_origin(p, f) || (f->buf && f->end - f->begin == len))
 		return false;
 	return (p->options.skip_block_zeroing && !f->promised) ||
 	       image_is_hole(p->data, f->dblock * p->block_bytes, len);
@@ -293,19 +336,24 @@ provision_run(struct vol *v, struct fill *f, unsigned flags)
 
 /* Give new blocks to all of RUN, which is a hole or shared. */
 static int
-replace_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t begin,
-	    uint64_t end, unsigned flags)
+replace_run(struct vol *v, const struct map_run *run, const struct origin_view *from, const uint8_t *buf,
+	    uint64_t begin, uint64_t end, unsigned flags)
 {
 	uint64_t size = v->pool->block_bytes;
 	uint64_t max = max_u64(1, min_u64(MAX_NEW_BLOCKS, MAX_NEW_BYTES / size));
+	uint64_t origin_end = from->end / size + (from->end % size != 0);
 	uint64_t done = 0;
 	int r = 0;
 
 	while (done < run->len && !r) {
-		struct fill f = {.vblock = run->vblock + done};
+		struct fill f = {.vblock = run->vblock + done, .from = *from};
 		uint64_t start = f.vblock * size;
+		uint64_t want = min_u64(max, run->len - done);
 
-		r = reserve(v, min_u64(max, run->len - done), &f.dblock, &f.len);
+		/* With or without the origin: what is beyond it needs no reading. */
+		if (run->dblock == MAP_HOLE && f.vblock < origin_end)
+			want = min_u64(want, origin_end - f.vblock);
+		r = reserve(v, want, &f.dblock, &f.len);
 		if (r)
 			return r;
 		f.old = run->dblock == MAP_HOLE ? MAP_HOLE : run->dblock + done;
@@ -339,17 +387,17 @@ renew_run(struct vol *v, const struct map_run *run)
 }
 
 static int
-write_run(struct vol *v, const struct map_run *run, const uint8_t *buf, uint64_t begin,
-	  uint64_t end, unsigned flags)
+write_run(struct vol *v, const struct map_run *run, const struct origin_view *from, const uint8_t *buf,
+	  uint64_t begin, uint64_t end, unsigned flags)
 {
 	struct pool *p = v->pool;
 	uint64_t place;
 	int r;
 
-	if (run->dblock == MAP_HOLE && flags & PROVISION_SKIP_HOLES)
+	if (run->dblock == MAP_HOLE && flags & PROVISION_SKIP_HOLES && begin >= from->end)
 		return 0;
 	if (run->dblock == MAP_HOLE || run->shared)
-		return replace_run(v, run, buf, begin, end, flags);
+		return replace_run(v, run, from, buf, begin, end, flags);
 	if (flags & PROVISION_ALLOCATE)
 		return allocate_below(p, run->dblock, run->len);
 	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
@@ -440,6 +488,7 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 
 	while (at < end && !r) {
 		struct map_run runs[MAX_RUNS];
+		struct origin_view from;
 		uint64_t first = vol_block(v, at);
 		uint64_t nr_blocks = min_u64(vol_block(v, end - 1) - first + 1, MAX_NEW_BLOCKS);
 		unsigned nr;
@@ -450,11 +499,12 @@ vol_provision(struct vol *v, const void *buf, uint64_t len, uint64_t offset, uns
 		r = dev_map(v->dev, first, nr_blocks, runs, MAX_RUNS, &nr);
 		if (!r)
 			r = dev_sort_out_shared(v->dev, runs, MAX_RUNS, &nr);
+		from = vol_origin(v);
 		rwlock_unlock(&v->pool->meta_lock);
 		for (unsigned i = 0; i < nr && !r; i++) {
 			uint64_t run_end = min_u64(end, (runs[i].vblock + runs[i].len) * size);
 
-			r = write_run(v, &runs[i], buf ? (const uint8_t *)buf + (at - offset) : NULL,
+			r = write_run(v, &runs[i], &from, buf ? (const uint8_t *)buf + (at - offset) : NULL,
 				      at, run_end, flags);
 			at = run_end;
 		}

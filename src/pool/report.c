@@ -70,7 +70,7 @@ report_volume(struct vol *v)
 	if (exclusive > a.mapped_bytes) /* it grew meanwhile */
 		exclusive = a.mapped_bytes;
 	vol_get_name(v, name, snapshot);
-	return json_pack("{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b, s:o, s:o, s:I, s:I, s:I}",
+	return json_pack("{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b, s:o, s:o, s:I, s:I, s:I, s:o, s:I}",
 			 "id", (json_int_t)a.id,
 			 "path", json_path(name, snapshot),
 			 "name", report_text(name),
@@ -85,7 +85,9 @@ report_volume(struct vol *v)
 			 "modified", json_time(a.mtime),
 			 "mode", (json_int_t)a.mode,
 			 "uid", (json_int_t)a.uid,
-			 "gid", (json_int_t)a.gid);
+			 "gid", (json_int_t)a.gid,
+			 "origin", a.origin ? report_text(a.origin) : json_null(),
+			 "origin_size", (json_int_t)a.origin_size);
 }
 
 static int

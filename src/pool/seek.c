@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * seek: where a volume has data and where it has holes, from the mappings alone.
+ * seek: where a volume has data and where it has holes, from the mappings alone. What shows the external origin is data,
+ * whatever that has there.
  */
 #include <config.h>
 
@@ -30,7 +31,11 @@ static off_t
 seek_data(struct vol *v, uint64_t offset, uint64_t size)
 {
 	uint64_t start, len;
-	int r = next_mapped(v, vol_block(v, offset), &start, &len);
+	int r;
+
+	if (offset < vol_origin(v).end)
+		return (off_t)offset;
+	r = next_mapped(v, vol_block(v, offset), &start, &len);
 
 	if (r)
 		return r;
@@ -43,7 +48,11 @@ seek_data(struct vol *v, uint64_t offset, uint64_t size)
 static off_t
 seek_hole(struct vol *v, uint64_t offset, uint64_t size)
 {
+	uint64_t origin_end = vol_origin(v).end;
 	uint64_t at = vol_block(v, offset), start, len;
+
+	if (offset < origin_end)
+		at = vol_block(v, origin_end - 1) + 1;
 
 	while (at <= vol_block(v, size - 1)) {
 		int r = next_mapped(v, at, &start, &len);

@@ -105,6 +105,7 @@ snapshot_device(struct vol *v, struct voldir *dir, const char *name, struct vol 
 	snap->gid = v->gid;
 	snap->parent = v->id;
 	snap->size = v->size;
+	vol_inherit_origin(snap, v);
 	snap->mtime_ns = v->mtime_ns;
 	snap->btime_ns = now_ns();
 	snap->ctime_ns = snap->btime_ns;

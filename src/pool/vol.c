@@ -89,12 +89,14 @@ ns_to_timespec(int64_t ns)
 int
 vol_getattr(struct vol *v, struct vol_attr *attr)
 {
+	struct origin_view origin;
 	struct dev_info info;
 	int r = vol_lock_shared(v);
 
 	if (r)
 		return r;
 	dev_get_info(v->dev, &info);
+	origin = vol_origin(v);
 	*attr = (struct vol_attr){
 		.id = v->id,
 		.generation = v->generation,
@@ -111,6 +113,8 @@ vol_getattr(struct vol *v, struct vol_attr *attr)
 		.parent = v->parent,
 		.deleted = !v->dir,
 		.opens = v->opens,
+		.origin = origin.origin ? origin_path(origin.origin) : NULL,
+		.origin_size = origin.end,
 	};
 	rwlock_unlock(&v->pool->meta_lock);
 	return 0;

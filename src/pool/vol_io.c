@@ -32,8 +32,10 @@ clip_run(const struct vol *v, const struct map_run *run, uint64_t offset, uint64
 	return min_u64(end, run_end) - offset;
 }
 
+/* VIEW, if not NULL: the origin that goes with the runs. */
 static int
-map_piece(struct vol *v, uint64_t offset, uint64_t len, struct map_run *runs, unsigned *nr)
+map_piece(struct vol *v, uint64_t offset, uint64_t len, struct map_run *runs, unsigned *nr,
+	  struct origin_view *view)
 {
 	uint64_t first = vol_block(v, offset);
 	int r = vol_lock_shared(v);
@@ -41,6 +43,8 @@ map_piece(struct vol *v, uint64_t offset, uint64_t len, struct map_run *runs, un
 	if (r)
 		return r;
 	r = dev_map(v->dev, first, vol_block(v, offset + len - 1) - first + 1, runs, MAX_RUNS, nr);
+	if (view)
+		*view = vol_origin(v);
 	rwlock_unlock(&v->pool->meta_lock);
 	return r;
 }
@@ -50,6 +54,7 @@ static ssize_t
 read_piece(struct vol *v, uint8_t *buf, uint64_t len, uint64_t offset)
 {
 	struct map_run runs[MAX_RUNS];
+	struct origin_view view;
 	struct range_hold hold;
 	uint64_t done = 0;
 	unsigned nr;
@@ -57,13 +62,13 @@ read_piece(struct vol *v, uint8_t *buf, uint64_t len, uint64_t offset)
 
 	vol_lock_range(v, &hold, RANGE_READ, vol_block(v, offset),
 		   vol_block(v, offset + len - 1));
-	r = map_piece(v, offset, len, runs, &nr);
+	r = map_piece(v, offset, len, runs, &nr, &view);
 	for (unsigned i = 0; i < nr && !r; i++) {
 		uint64_t place;
 		uint64_t n = clip_run(v, &runs[i], offset + done, offset + len, &place);
 
 		if (runs[i].dblock == MAP_HOLE)
-			memset(buf + done, 0, n);
+			r = origin_read(&view, v, buf + done, n, offset + done);
 		else
 			r = image_read(pool_data(v->pool), buf + done, n, place);
 		done += n;
@@ -133,7 +138,7 @@ overwrite_piece(struct vol *v, const uint8_t *buf, uint64_t len, uint64_t offset
 	vol_lock_range(v, &hold, RANGE_WRITE, vol_block(v, offset),
 		   vol_block(v, offset + len - 1));
 	if (offset + len <= v->size)
-		r = map_piece(v, offset, len, runs, &nr);
+		r = map_piece(v, offset, len, runs, &nr, NULL);
 	if (!r && in_place(runs, nr)) {
 		vol_will_overwrite(v);
 		for (unsigned i = 0; i < nr && !r; i++) {

@@ -49,6 +49,7 @@ run(const uint8_t *data, size_t size)
 			break;
 		check(&o);
 	}
+	mount_options_free(&o);
 }
 
 const struct fuzz_target fuzz_options = {"options", NULL, run};
