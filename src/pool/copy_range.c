@@ -144,6 +144,8 @@ share_step(const struct copy *c, uint64_t nr, uint64_t end, uint64_t *done)
 	if (!r)
 		r = vol_dev(c->to, &to);
 	if (!r)
+		r = vol_keep_origin(c->to);
+	if (!r)
 		r = vol_extend_locked(c->to, min_u64(end, c->dst + *done * p->block_bytes));
 	if (!r)
 		r = dev_share(from, vol_block(c->from, c->src), to, vol_block(c->to, c->dst), *done);

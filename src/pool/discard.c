@@ -24,22 +24,6 @@
 
 #define LAST_BLOCK UINT64_MAX
 
-/*
- * The size of a volume without a record is known from its last mapped block: before that may go, it gets one, where
- * there can be a catalog. meta_lock exclusive.
- */
-static int
-keep_size(struct vol *v)
-{
-	int r;
-
-	/* A full pool must still discard. */
-	if (v->has_record || v->pool->catalog.foreign || !pool_has_metadata_space(v->pool))
-		return 0;
-	r = vol_record_changed(v);
-	return r == -ENOSPC ? 0 : r;
-}
-
 /* One step: *next is where to go on. */
 static int
 unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
@@ -51,7 +35,7 @@ unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 		return r;
 	r = vol_dev(v, &dev);
 	if (!r)
-		r = keep_size(v);
+		r = vol_keep_size(v);
 	if (!r)
 		r = dev_unmap(dev, begin, end, pool_step(v->pool, UNMAP_AT_ONCE), META_TO_UNMAP, next);
 	pool_end_change(v->pool);

@@ -369,6 +369,11 @@ int vol_dev(struct vol *v, struct thin_dev **dev);
 int vol_lock_shared(struct vol *v);
 /* The record changed: it goes into the next commit. meta_lock exclusive. -ENOSPC, -EOPNOTSUPP, only when it has no record yet. */
 int vol_record_changed(struct vol *v);
+/*
+ * The size of a volume without a record is known from its last mapped block: before that may go, it gets one, where
+ * there can be a catalog. meta_lock exclusive.
+ */
+int vol_keep_size(struct vol *v);
 uint64_t vol_block(const struct vol *v, uint64_t offset);
 void vol_wrote(struct vol *v); /* set mtime */
 
@@ -405,6 +410,11 @@ int vol_origin_choose(struct pool *p);
 struct origin *vol_origin_default(const struct pool *p, uint32_t id);
 /* V's origin as its record R says, or as the options say. meta_lock exclusive. */
 int vol_origin_load(struct vol *v, const struct record *r);
+/*
+ * Before a mapping changes: if the origin, and the size that comes from it, are known by a mount option only, they get a
+ * record, where there can be a catalog. meta_lock exclusive.
+ */
+int vol_keep_origin(struct vol *v);
 /* Show only the first END bytes of it from now on, in one transaction. RANGE_CHANGE from there on. */
 int vol_origin_lower(struct vol *v, uint64_t end);
 

@@ -282,11 +282,14 @@ insert(struct vol *v, const struct fill *f, unsigned flags)
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
 	bool moves_end = !(flags & PROVISION_KEEP_SIZE) && f->end > v->size;
-	int r = pool_begin_change(p, 1 + moves_end + (unsigned)(f->len / 64), moves_end, META_TO_ADD);
+	bool records = moves_end || (v->origin && !v->has_record);
+	int r = pool_begin_change(p, 1 + records + (unsigned)(f->len / 64), records, META_TO_ADD);
 
 	if (r)
 		return r;
 	r = vol_dev(v, &dev);
+	if (!r)
+		r = vol_keep_origin(v);
 	/* First what can fail and leave everything as it was. */
 	if (!r && !(flags & PROVISION_KEEP_SIZE))
 		r = vol_extend_locked(v, f->end);

@@ -61,6 +61,18 @@ vol_record_changed(struct vol *v)
 	return 0;
 }
 
+int
+vol_keep_size(struct vol *v)
+{
+	int r;
+
+	/* A full pool must still discard. */
+	if (v->has_record || v->pool->catalog.foreign || !pool_has_metadata_space(v->pool))
+		return 0;
+	r = vol_record_changed(v);
+	return r == -ENOSPC ? 0 : r;
+}
+
 uint64_t
 vol_block(const struct vol *v, uint64_t offset)
 {

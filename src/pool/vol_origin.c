@@ -91,6 +91,12 @@ vol_origin_load(struct vol *v, const struct record *r)
 }
 
 int
+vol_keep_origin(struct vol *v)
+{
+	return v->origin ? vol_keep_size(v) : 0;
+}
+
+int
 vol_origin_lower(struct vol *v, uint64_t end)
 {
 	int r;

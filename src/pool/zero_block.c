@@ -49,7 +49,7 @@ map_step(struct vol *v, uint64_t first, uint64_t nr, uint64_t fresh, bool *used)
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
 	uint64_t dblock;
-	int r = pool_begin_change(p, 3 + (unsigned)(nr / 64), 0, META_TO_UNMAP);
+	int r = pool_begin_change(p, 4 + (unsigned)(nr / 64), 1, META_TO_UNMAP);
 
 	*used = false;
 	if (r)
@@ -58,6 +58,8 @@ map_step(struct vol *v, uint64_t first, uint64_t nr, uint64_t fresh, bool *used)
 	if (dblock == MAP_HOLE)
 		dblock = fresh;
 	r = dblock == MAP_HOLE ? -EAGAIN : vol_dev(v, &dev);
+	if (!r)
+		r = vol_keep_origin(v);
 	if (!r)
 		r = dev_map_all_to(dev, first, nr, dblock);
 	if (!r && dblock == fresh) {

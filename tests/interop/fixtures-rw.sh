@@ -13,11 +13,11 @@ plain=()
 for case in "${FIXTURES[@]}"; do
 	case $case in
 	# Those that cannot just be written to are below.
-	external-origin* | full | many-devices | needs-check) ;;
+	full | many-devices | needs-check) ;;
 	*) plain+=("$case") ;;
 	esac
 done
-plan $((10 * ${#plain[@]} + 1 + 10 + 14 + 11 + 4 + 2 + 3))
+plan $((10 * ${#plain[@]} + 1 + 14 + 11 + 4 + 2 + 3))
 
 # What every case ends with.
 end_fixture() {
@@ -53,16 +53,6 @@ for case in "${plain[@]}"; do
 	[ "$case" != metadata-snapshot ] ||
 		is "$case: the metadata snapshot is what it was" "$(held_root)" "$before"
 	rm -rf "$DIR"
-done
-
-# --- external origins: what does not need them works ---
-
-for case in external-origin external-origin-tail; do
-	unpack_fixture $case
-	expect "$case: mounts" mount_fixture || bail_out "$case"
-	skip 1 "$case: $(devices_with_origin): thinfs reads no external origins yet"
-	expect "$case: a snapshot" mkdir "$DIR/mnt/.snapshots/x"
-	end_fixture "$case"
 done
 
 # --- many-devices: the highest id is taken by a device that is no catalog ---

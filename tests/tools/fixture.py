@@ -8,7 +8,8 @@
     fixture.py exercise MANIFEST DIR SEED       write to, snapshot and discard a mounted pool, and
                                                 compare with a model of plain files
     fixture.py replay MANIFEST THINFS DIR       make the pool anew in DIR by the operations of the
-                                                manifest, and leave it mounted on DIR/mnt
+                                                manifest, and leave it mounted on DIR/mnt. What
+                                                has external origins needs them in DIR
 """
 
 import errno
@@ -34,11 +35,6 @@ def wrong(text):
     global problems
     problems += 1
     print(text)
-
-
-def own_devices(manifest):
-    """Those that need nothing but the pool."""
-    return [t for t in manifest["thins"] if t["external_origin"] is None]
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -71,7 +67,7 @@ def check_images(manifest, directory):
 
 
 def check_sums(manifest, directory, pattern="thin-{id}"):
-    for thin in own_devices(manifest):
+    for thin in manifest["thins"]:
         path = directory / pattern.format(id=thin["id"])
         size = thin["sectors"] * SECTOR
         try:
@@ -151,7 +147,7 @@ class Device:
 def exercise(manifest, directory, seed):
     rng = random.Random(seed)
     print(f"seed {seed}", file=sys.stderr)
-    thins = own_devices(manifest)
+    thins = manifest["thins"]
     by_size = sorted(thins, key=lambda t: t["sectors"])
     chosen = [t for t in by_size if t["sectors"] * SECTOR <= 64 * MIB][:3] or by_size[:1]
     scratch = directory.parent
@@ -227,6 +223,8 @@ class Replay:
         self.block = manifest["block_sectors"]
         self.bytes = {n: i["bytes"] for n, i in manifest["images"].items()}
         self.thinfs, self.directory = thinfs, directory
+        self.over = {t["id"]: (t["external_origin"], t["sectors"]) for t in manifest["thins"]
+                     if t["external_origin"]}
         self.mnt = directory / "mnt"
         self.mounted = False
         self.formatted = False
@@ -259,6 +257,8 @@ class Replay:
             self.formatted = True
         if self.case == "power-cut":
             options = (*options, "commit=0")  # no timer
+        if self.over:
+            options = (*options, "discard_to_origin")
         self.run(self.thinfs, "mount", *(("-o", ",".join(options)) if options else ()), *images,
                  self.mnt)
         self.mounted = True
@@ -272,9 +272,14 @@ class Replay:
         self.mounted = False
 
     def do_create(self, thin):
-        self.volume(thin).touch(exist_ok=False)
+        if thin in self.over:
+            origin, sectors = self.over[thin]
+            self.run(self.thinfs, "create", "--origin", self.directory / origin,
+                     "--size", sectors * SECTOR, self.volume(thin))
+        else:
+            self.volume(thin).touch(exist_ok=False)
 
-    def do_on(self, thin, sectors):
+    def do_on(self, thin, sectors, _origin=None):
         os.truncate(self.volume(thin), sectors * SECTOR)
 
     def do_off(self, _thin):
