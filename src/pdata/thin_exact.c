@@ -37,7 +37,8 @@ block_is_shared(struct thin_dev *d, uint64_t vblock, uint64_t dblock, bool *shar
 	int r = sm_count(sm, dblock, &count);
 
 	/* Behind a fence blocks are being moved: none may begin to be overwritten in place. */
-	*shared = r || count != 1 || sm_was_dropped(sm, dblock) || dblock >= sm_get_fence(sm);
+	*shared = r || count != 1 || sm_was_dropped(sm, dblock) || dblock >= sm_get_fence(sm) ||
+		  dblock == d->meta->pinned;
 	if (*shared)
 		return r;
 	return btree_path_is_shared(&mappings, d->root, vblock, shared);

@@ -250,6 +250,7 @@ meta_open(struct image *img, size_t cache_bytes, bool read_only, struct thin_met
 	m->cache_bytes = cache_bytes;
 	m->read_only = read_only;
 	m->open_txn = 1;
+	m->pinned = MAP_HOLE;
 	TAILQ_INIT(&m->devs);
 	m->frozen_sb = aligned_alloc(METADATA_BLOCK_SIZE, METADATA_BLOCK_SIZE);
 	r = m->frozen_sb ? superblock_read(img, read_only, &m->sb) : -ENOMEM;

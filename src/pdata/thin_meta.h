@@ -170,6 +170,12 @@ int dev_share(struct thin_dev *from, uint64_t src, struct thin_dev *to, uint64_t
 int dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock);
 /* References to a data block. */
 int meta_data_count(struct thin_meta *m, uint64_t dblock, uint32_t *count);
+/*
+ * Let no device ever have DBLOCK for itself, though it be the only one that does: what is in it stays as it is, as long as it has
+ * references. One block, MAP_HOLE: none; in memory only, and not over meta_abort(). exclusive.
+ */
+void meta_pin_data(struct thin_meta *m, uint64_t dblock);
+uint64_t meta_pinned_data(const struct thin_meta *m);
 
 /*
  * Unmap [begin, end), at most MAX entries at once, fewer when metadata space for PURPOSE is short: *next = where to go on, END when

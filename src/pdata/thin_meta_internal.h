@@ -40,6 +40,7 @@ struct thin_meta {
 	bool read_only;
 	bool broken; /* a change failed half-way: only meta_abort() helps */
 	bool changed; /* the open transaction has changes */
+	uint64_t pinned; /* a data block that is no device's own; MAP_HOLE: none */
 	struct block_cache *bc;
 	struct txn txn;
 	struct space_map *meta_sm;

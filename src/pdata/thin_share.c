@@ -192,3 +192,15 @@ meta_data_count(struct thin_meta *m, uint64_t dblock, uint32_t *count)
 {
 	return m->data_sm ? sm_count(m->data_sm, dblock, count) : -EIO;
 }
+
+void
+meta_pin_data(struct thin_meta *m, uint64_t dblock)
+{
+	m->pinned = dblock;
+}
+
+uint64_t
+meta_pinned_data(const struct thin_meta *m)
+{
+	return m->pinned;
+}

@@ -63,7 +63,6 @@ return_to_last_commit(struct pool *p)
 	if (!r)
 		r = names_load(p);
 	p->durable_txn = meta_open_txn(p->tm) - 1;
-	p->zero_block = MAP_HOLE;
 	p->names_changed_in = 0;
 	return r;
 }

@@ -496,9 +496,11 @@ settle(struct pool *p)
 	struct vol *v, *next;
 
 	RB_FOREACH_SAFE(v, vol_id_tree, &p->vols, next) {
-		if (v->stale)
+		if (v->stale) {
 			names_drop(v);
-		else if (!v->has_record || (!v->dir && !(v->flags & RECORD_DELETED))) {
+			continue;
+		}
+		if (!v->has_record || (!v->dir && !(v->flags & RECORD_DELETED))) {
 			int r = v->has_record ? attach_by_number(v) : set_defaults(v);
 
 			if (r)

@@ -343,7 +343,6 @@ pool_open_images(struct image *data, struct image *meta, const struct pool_optio
 	p->read_only = options->read_only;
 	if (p->read_only)
 		p->mode = POOL_READ_ONLY;
-	p->zero_block = MAP_HOLE;
 	init_locks(p);
 	if (options->guard)
 		p->origins.guard = *options->guard;

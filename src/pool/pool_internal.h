@@ -217,7 +217,6 @@ struct pool {
 	struct passdown passdown;
 	struct origins origins;
 	struct origin_choice *origin_choices; /* of options.origins, in its order; const while open */
-	uint64_t zero_block; /* a data block of zeros that volumes share; MAP_HOLE: none yet. meta_lock */
 
 	struct mutex hook_lock;
 	void (*space_hook)(void *arg); /* hook_lock */

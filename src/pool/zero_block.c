@@ -4,8 +4,9 @@
  * show the external origin again.
  *
  * One for the whole pool, while it is mounted: to the metadata a block that is shared, as by copy_file_range, so
- * that nobody writes to it in place, the kernel neither. It is the volumes' references alone that keep it; when the last one
- * has gone it is free, and before it may be used for something else, after a commit, it is forgotten here.
+ * that nobody writes to it in place, the kernel neither; and pinned, or its last user would. It is the volumes' references alone
+ * that keep it; when the last one has gone it is free, and before it may be used for something else, after a commit, it is
+ * forgotten here. What a former mount has used is a block like any other.
  */
 #include <config.h>
 
@@ -25,8 +26,10 @@ zero_block_check(struct pool *p)
 {
 	uint32_t count = 0;
 
-	if (p->zero_block != MAP_HOLE && (meta_data_count(p->tm, p->zero_block, &count) || !count))
-		p->zero_block = MAP_HOLE;
+	uint64_t dblock = meta_pinned_data(p->tm);
+
+	if (dblock != MAP_HOLE && (meta_data_count(p->tm, dblock, &count) || !count))
+		meta_pin_data(p->tm, MAP_HOLE);
 }
 
 /* meta_lock exclusive: the block, or MAP_HOLE. */
@@ -34,12 +37,13 @@ static uint64_t
 usable(struct pool *p)
 {
 	uint32_t count = 0;
+	uint64_t dblock;
 
 	zero_block_check(p);
-	if (p->zero_block == MAP_HOLE || meta_data_count(p->tm, p->zero_block, &count) ||
-	    count > REFERENCES_MAX)
+	dblock = meta_pinned_data(p->tm);
+	if (dblock == MAP_HOLE || meta_data_count(p->tm, dblock, &count) || count > REFERENCES_MAX)
 		return MAP_HOLE;
-	return p->zero_block;
+	return dblock;
 }
 
 /* One step with FRESH, a block reserved and zeroed, or MAP_HOLE; *used: it is the pool's now. -EAGAIN: one is needed. */
@@ -63,7 +67,7 @@ map_step(struct vol *v, uint64_t first, uint64_t nr, uint64_t fresh, bool *used)
 	if (!r)
 		r = dev_map_all_to(dev, first, nr, dblock);
 	if (!r && dblock == fresh) {
-		p->zero_block = fresh;
+		meta_pin_data(p->tm, fresh);
 		*used = true;
 	}
 	pool_end_change(p);

@@ -265,6 +265,7 @@ model_assign(struct model *m, struct model_vol *v, const struct model_vol *from)
 		set_page(m, v, i, page_get(from->pages[i]));
 	memcpy(v->touched, from->touched, sizeof(v->touched));
 	v->twins = from->twins;
+	v->over = from->over;
 	v->size = from->size;
 }
 
@@ -302,6 +303,8 @@ model_truncate(struct model *m, struct model_vol *v, uint64_t size, unsigned blo
 		}
 	}
 	v->size = size;
+	if (v->over > size)
+		v->over = size;
 }
 
 void

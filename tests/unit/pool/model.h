@@ -39,6 +39,7 @@ struct model_vol {
 	uint64_t size;
 	struct page *pages[MODEL_PAGES]; /* NULL: zeros */
 	bool touched[MODEL_PAGES]; /* may be mapped */
+	uint64_t over; /* so many bytes may show an external origin where nothing is mapped */
 };
 
 struct model_dir {

@@ -79,6 +79,29 @@ open_pool(struct property *t)
 	t->nr_flushes = t->meta.nr_flushes;
 }
 
+/* With a stretch of zeros, which is a hole in the file. */
+uint8_t
+property_origin_byte(uint64_t at)
+{
+	return at / PAGE_SIZE == 2 ? 0 : (uint8_t)(at * 2654435761U >> 11);
+}
+
+static void
+make_origin(struct property *t)
+{
+	int fd;
+
+	strcpy(t->origin, "/tmp/thinfs-origin.XXXXXX");
+	fd = mkstemp(t->origin);
+	for (uint64_t at = 0; at < ORIGIN_BYTES; at++)
+		t->buf[at] = property_origin_byte(at);
+	if (fd < 0 || pwrite(fd, t->buf, 2 * PAGE_SIZE, 0) != 2 * PAGE_SIZE ||
+	    pwrite(fd, t->buf + 3 * PAGE_SIZE, ORIGIN_BYTES - 3 * PAGE_SIZE, 3 * PAGE_SIZE) !=
+		    ORIGIN_BYTES - 3 * PAGE_SIZE)
+		fail(t, "making an origin");
+	close(fd);
+}
+
 void
 property_open(struct property *t, const struct property_config *config, uint64_t seed)
 {
@@ -89,6 +112,7 @@ property_open(struct property *t, const struct property_config *config, uint64_t
 	doing(t, "format");
 	t->buf = malloc(MODEL_BYTES);
 	t->other = malloc(MODEL_BYTES);
+	make_origin(t);
 	kept_image_init(&t->data,
 			make_image(t, "data", (uint64_t)config->data_blocks * sectors * SECTOR_SIZE));
 	kept_image_init(&t->meta,
@@ -109,6 +133,7 @@ property_close(struct property *t)
 	kept_image_free(&t->data);
 	kept_image_free(&t->meta);
 	model_free(&t->m);
+	unlink(t->origin);
 	free(t->buf);
 	free(t->other);
 }
@@ -291,7 +316,7 @@ block_touched(const struct property *t, const struct model_vol *v, uint64_t at)
 	bool touched = false;
 
 	for (uint64_t i = first; i < first + t->config.block_pages && i < MODEL_PAGES; i++)
-		touched |= v->touched[i];
+		touched |= v->touched[i] || i * PAGE_SIZE < v->over;
 	return touched;
 }
 

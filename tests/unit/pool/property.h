@@ -37,6 +37,7 @@ struct property {
 	unsigned long op_nr;
 	char op[256];
 	struct kept_image data, meta;
+	char origin[64]; /* a file that volumes are made over */
 	struct pool *pool;
 	struct model m;
 	struct handle handles[MAX_HANDLES];
@@ -50,6 +51,10 @@ void fail(struct property *t, const char *format, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
 /* What is done now, for fail(). */
 void doing(struct property *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Bytes of the origin: an end that is no whole sector, let alone block. */
+#define ORIGIN_BYTES (5U * PAGE_SIZE + 1234U)
+uint8_t property_origin_byte(uint64_t at);
 
 void property_open(struct property *t, const struct property_config *config, uint64_t seed);
 void property_close(struct property *t);

@@ -139,7 +139,7 @@ untouch(struct property *t, struct model_vol *v, uint64_t begin, uint64_t end)
 	uint64_t last = end / (block * PAGE_SIZE) * block;
 
 	for (uint64_t i = first; i < last && i < MODEL_PAGES; i++)
-		v->touched[i] = false;
+		v->touched[i] = i * PAGE_SIZE < v->over; /* zeros may be mapped */
 }
 
 static void
@@ -158,6 +158,8 @@ model_fallocate(struct property *t, struct model_vol *v, int mode, uint64_t offs
 	if (offset >= end)
 		return;
 	model_write(&t->m, v, NULL, end - offset, offset);
+	if (offset < v->over) /* an edge there is copied first */
+		model_touch(v, offset, (end < v->over ? end : v->over) - offset);
 	untouch(t, v, offset, end);
 }
 

@@ -31,6 +31,38 @@ op_create(struct property *t)
 	model_add(&t->m, attr.id, "", name);
 }
 
+/* Over an external origin: as if that had been written to it, but for what is mapped. */
+void
+op_create_over(struct property *t)
+{
+	uint64_t size = percent(t, 30) ? UINT64_MAX : below(t, 2 * ORIGIN_BYTES);
+	uint64_t shown = size < ORIGIN_BYTES ? size : ORIGIN_BYTES;
+	struct model_vol *v;
+	struct vol_attr attr;
+	char name[MODEL_NAME];
+	struct vol *vol;
+	int r;
+
+	if (nr_top(t) >= MAX_TOP)
+		return;
+	snprintf(name, sizeof(name), "v%u", t->next_name++);
+	doing(t, "create '%s' of %llu over an origin", name, (ull)size);
+	r = pool_create_over(t->pool, name, &property_caller, t->origin, size, &vol);
+	if (no_space(t, r, 0))
+		return;
+	if (vol_getattr(vol, &attr) || attr.mapped_bytes || attr.origin_size != shown ||
+	    attr.size != (size == UINT64_MAX ? ORIGIN_BYTES : size))
+		fail(t, "it has %llu bytes, %llu of the origin", (ull)attr.size, (ull)attr.origin_size);
+	vol_put(vol);
+	v = model_add(&t->m, attr.id, "", name);
+	for (uint64_t at = 0; at < shown; at++)
+		t->buf[at] = property_origin_byte(at);
+	model_write(&t->m, v, t->buf, shown, 0);
+	v->size = attr.size;
+	v->over = shown;
+	v->twins = true; /* of zeros */
+}
+
 /* The name of V goes; it stays only while it is open. */
 static void
 model_unlink(struct property *t, struct model_vol *v)

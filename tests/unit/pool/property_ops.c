@@ -114,7 +114,7 @@ static const struct {
 	unsigned weight;
 } ops[] = {
 	{op_write, 400}, {op_read, 200}, {op_truncate, 60}, {op_fallocate, 120}, {op_seek, 60},
-	{op_create, 30}, {op_unlink, 20}, {op_rename, 20}, {op_open, 30}, {op_setattr, 20},
+	{op_create, 10}, {op_create_over, 20}, {op_unlink, 20}, {op_rename, 20}, {op_open, 30}, {op_setattr, 20},
 	{op_snapshot, 30}, {op_remove_snapshot, 20}, {op_copy, 80},
 	{op_clone, 20}, {op_revert, 20}, {op_promise, 20}, {op_grow, 2},
 };

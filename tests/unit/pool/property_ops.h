@@ -29,6 +29,7 @@ void op_seek(struct property *t);
 /* --- on names: property_names.c --- */
 
 void op_create(struct property *t);
+void op_create_over(struct property *t);
 void op_unlink(struct property *t);
 void op_rename(struct property *t);
 void op_open(struct property *t);
