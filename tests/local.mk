@@ -79,6 +79,7 @@ MOUNT_TESTS = \
 	tests/mount/memory.sh \
 	tests/mount/nonroot.sh \
 	tests/mount/order.sh \
+	tests/mount/origin.sh \
 	tests/mount/permissions.sh \
 	tests/mount/promise.sh \
 	tests/mount/reclaim.sh \
