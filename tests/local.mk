@@ -101,7 +101,8 @@ INTEROP_TESTS = \
 
 # Run by 'make check-kernel' only: needs qemu, and downloads a kernel once.
 KERNEL_TESTS = \
-	tests/interop/kernel.sh
+	tests/interop/kernel.sh \
+	tests/interop/origin-kernel.sh
 
 HARNESS_TESTS = \
 	tests/harness.sh
