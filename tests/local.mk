@@ -27,6 +27,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-catalog-space \
 	tests/unit/pool/test-pool-full \
 	tests/unit/pool/test-pool-modes \
+	tests/unit/pool/test-pool-origin \
 	tests/unit/pool/test-pool-damage \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-pool-blocks \
@@ -156,6 +157,7 @@ tests_unit_pool_test_pool_catalog_space_SOURCES = tests/unit/pool/test-pool-cata
 tests_unit_pool_test_pool_catalog_space_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=catalog_prepare,--wrap=pool_begin_change,--wrap=reclaim_queue
 tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_origin_SOURCES = tests/unit/pool/test-pool-origin.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_blocks_SOURCES = tests/unit/pool/test-pool-blocks.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_damage_SOURCES = \

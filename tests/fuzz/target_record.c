@@ -41,13 +41,17 @@ run(const uint8_t *data, size_t size)
 	if (r.id != id || r.size > VOL_SIZE_MAX || r.mode & ~07777U ||
 	    !memchr(r.name, 0, sizeof(r.name)) || !memchr(r.snapshot, 0, sizeof(r.snapshot)) ||
 	    (r.name[0] && name_check(r.name)) || (r.snapshot[0] && name_check(r.snapshot)) ||
+	    !memchr(r.origin, 0, sizeof(r.origin)) || (r.origin[0] && r.origin[0] != '/') ||
+	    r.origin_end > r.size || r.origin_end > r.origin_identity.size ||
 	    (!r.name[0] && !(r.flags & (RECORD_HIDDEN | RECORD_DELETED))))
 		fuzz_fail("a bad record is taken for good");
 	record_encode(&r, again);
 	if (record_decode(again, id, &back) != RECORD_GOOD)
 		fuzz_fail("a good record is not good when it is written again");
 	if (back.id != r.id || back.flags != r.flags || back.size != r.size || back.mode != r.mode ||
-	    back.parent != r.parent || strcmp(back.name, r.name) || strcmp(back.snapshot, r.snapshot))
+	    back.parent != r.parent || strcmp(back.name, r.name) || strcmp(back.snapshot, r.snapshot) ||
+	    strcmp(back.origin, r.origin) || back.origin_end != r.origin_end ||
+	    back.origin_identity.sum != r.origin_identity.sum)
 		fuzz_fail("a record changes when it is written");
 }
 

@@ -25,6 +25,9 @@ static const struct record example = {
 	.dir_btime_ns = 99,
 	.name = "a name with spaces, \xc3\xa4, and \n",
 	.snapshot = "monday",
+	.origin = "/srv/images/base image.img",
+	.origin_end = 123456,
+	.origin_identity = {.size = 123457, .mtime_ns = 1700000000000000001, .sum = UINT64_MAX - 1},
 };
 
 static void
@@ -46,6 +49,43 @@ expect_same(const struct record *a, const struct record *b)
 	cr_assert_eq(a->dir_btime_ns, b->dir_btime_ns);
 	cr_assert_str_eq(a->name, b->name);
 	cr_assert_str_eq(a->snapshot, b->snapshot);
+	cr_assert_str_eq(a->origin, b->origin);
+	cr_assert_eq(a->origin_end, b->origin_end);
+	cr_assert_eq(a->origin_identity.size, b->origin_identity.size);
+	cr_assert_eq(a->origin_identity.mtime_ns, b->origin_identity.mtime_ns);
+	cr_assert_eq(a->origin_identity.sum, b->origin_identity.sum);
+}
+
+/* With the changes made, and sums that are right. */
+static enum record_state
+state_of(const struct record *changed)
+{
+	uint8_t data[RECORD_SIZE];
+	struct record r;
+
+	record_encode(changed, data);
+	return record_decode(data, changed->id, &r);
+}
+
+Test(catalog_record, an_origin_that_cannot_be_is_refused)
+{
+	struct record r = example;
+
+	cr_assert_eq(state_of(&r), RECORD_GOOD);
+	strcpy(r.origin, "srv/relative");
+	cr_assert_eq(state_of(&r), RECORD_BAD);
+	r = example;
+	r.origin_end = r.origin_identity.size + 1;
+	cr_assert_eq(state_of(&r), RECORD_BAD);
+	r = example;
+	r.size = r.origin_end - 1;
+	cr_assert_eq(state_of(&r), RECORD_BAD);
+	r = example;
+	r.origin[0] = '\0';
+	cr_assert_eq(state_of(&r), RECORD_BAD);
+	r.origin_end = 0;
+	memset(&r.origin_identity, 0, sizeof(r.origin_identity));
+	cr_assert_eq(state_of(&r), RECORD_GOOD);
 }
 
 Test(catalog_record, what_is_encoded_is_decoded)
@@ -59,6 +99,7 @@ Test(catalog_record, what_is_encoded_is_decoded)
 
 	memset(longest.name, 'n', RECORD_NAME_SIZE - 1);
 	memset(longest.snapshot, 's', RECORD_NAME_SIZE - 1);
+	memset(longest.origin, '/', RECORD_ORIGIN_SIZE - 1);
 	record_encode(&longest, data);
 	cr_assert_eq(record_decode(data, example.id, &r), RECORD_GOOD);
 	expect_same(&r, &longest);
