@@ -82,11 +82,15 @@ make_over(int dir, const char *path, const char *name, const char *file, uint64_
 	char *origin = common_absolute(file);
 	mode_t mask = umask(0);
 	int status = EXIT_DONE;
+	struct stat st;
 
 	umask(mask);
 	c.mode &= ~mask;
 	if (!origin)
 		return EXIT_FAILED;
+	/* Nobody shall read by the volume what he may not read in the origin. */
+	if (stat(origin, &st) || !(st.st_mode & S_IROTH))
+		c.mode &= 0600;
 	if (strlen(name) >= sizeof(c.name) || strlen(origin) >= sizeof(c.origin)) {
 		status = say_why(path, ENAMETOOLONG);
 	} else {

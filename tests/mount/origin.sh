@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq python3
-plan $((9 + 9 + 8 + 10 + 6 + 14 + 7 + 4))
+plan $((9 + 9 + 8 + 10 + 6 + 14 + 8 + 4))
 
 dir=$(mktmp)
 block=65536
@@ -200,6 +200,9 @@ else
 	skip 1 "needs root to be somebody else"
 fi
 is "and no volume is left" "$(ls "$MNT" | grep -c x)" 0
+chmod 600 "$dir/other.img"
+thinfs create --origin "$dir/other.img" "$MNT/private"
+is "what others may not read they may not read in the volume" "$(stat -c %a "$MNT/private")" 600
 
 # --- a filesystem on it ---
 
