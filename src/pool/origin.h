@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * origin: external origins, the files and block devices that volumes show where they have no blocks of their own (format
- * sheet, S 10).
+ * origin: external origins, the files and block devices that volumes show where they have no
+ * blocks of their own (format sheet, S 10).
  *
- * Volumes over the same file share one struct origin, which lives as long as the pool; the file itself is opened when it is first
- * read, and not more than ORIGINS_OPEN_MAX are open at a time, but for those in use. When it is not there, or is not what it was
- * (struct origin_identity), reading it is -EIO, and a message names it; it is tried again after a second, so
- * that nothing has to be remounted when it has come back.
+ * Volumes over the same file share one struct origin, which lives as long as the pool; the file
+ * itself is opened when it is first read, and not more than ORIGINS_OPEN_MAX are open at a time,
+ * but for those in use. When it is not there, or is not what it was (struct origin_identity),
+ * reading it is -EIO, and a message names it; it is tried again after a second, so that nothing
+ * has to be remounted when it has come back.
  *
  * Locking: a leaf, not held across I/O. No metadata lock may be held by who opens or reads.
  */
@@ -56,8 +57,8 @@ struct origin_view {
 };
 
 /*
- * LEN bytes at OFFSET of what is seen of the origin, zeros beyond. -EIO: it cannot be opened, or has changed; a message, for
- * volume V, says so once.
+ * LEN bytes at OFFSET of what is seen of the origin, zeros beyond. -EIO: it cannot be opened, or
+ * has changed; a message, for volume V, says so once.
  */
 int origin_read(const struct origin_view *view, const struct vol *v, void *buf, uint64_t len,
 		uint64_t offset);

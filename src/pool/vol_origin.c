@@ -2,9 +2,10 @@
 /*
  * vol_origin: which external origin a volume has, and how much of it is shown.
  *
- * That is in the volume's record. A device that the kernel made has no record, and a mount option says what its origin is; when
- * it gets a record, that has the origin, too. What is shown ends at the volume's size when it was made, and goes down when the
- * volume is cut or its end is zeroed, never up: what a file grows by is zeros.
+ * That is in the volume's record. A device that the kernel made has no record, and a mount option
+ * says what its origin is; when it gets a record, that has the origin, too. What is shown ends at
+ * the volume's size when it was made, and goes down when the volume is cut or its end is zeroed,
+ * never up: what a file grows by is zeros.
  */
 #include <config.h>
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * zero_block: a data block of zeros, to which all blocks are mapped that shall read as zeros where unmapping them would
- * show the external origin again.
+ * zero_block: a data block of zeros, to which all blocks are mapped that shall read as zeros where
+ * unmapping them would show the external origin again.
  *
- * One for the whole pool, while it is mounted: to the metadata a block that is shared, as by copy_file_range, so
- * that nobody writes to it in place, the kernel neither; and pinned, or its last user would. It is the volumes' references alone
- * that keep it; when the last one has gone it is free, and before it may be used for something else, after a commit, it is
- * forgotten here. What a former mount has used is a block like any other.
+ * One for the whole pool, while it is mounted: to the metadata a block that is shared, as by
+ * copy_file_range, so that nobody writes to it in place, the kernel neither; and pinned, or its
+ * last user would. It is the volumes' references alone that keep it; when the last one has gone it
+ * is free, and before it may be used for something else, after a commit, it is forgotten here.
+ * What a former mount has used is a block like any other.
  */
 #include <config.h>
 

@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq python3
-plan $((9 + 9 + 8 + 10 + 6 + 14 + 8 + 4))
+plan $((9 + 9 + 8 + 10 + 6 + 15 + 8 + 4))
 
 dir=$(mktmp)
 block=65536
@@ -152,7 +152,8 @@ expect "discarding works" fallocate -p -o $((2 * block)) -l $((3 * block)) "$MNT
 mv "$dir/moved.img" "$dir/base.img"
 sleep 1.1
 is "it is back: so is the volume" "$(sum "$MNT/.snapshots/one/v")" "$one"
-printf x | dd of="$dir/base.img" bs=1 seek=1000 conv=notrunc status=none
+dd if="$dir/base.img" of="$dir/byte" bs=1 skip=1000 count=1 status=none
+tr '\0-\377' '\1-\377\0' <"$dir/byte" | dd of="$dir/base.img" bs=1 seek=1000 conv=notrunc status=none
 sleep 1.1
 expect_failure "changed while it is in use" "Input/output error" cat "$MNT/.snapshots/one/v"
 grep -q "is not what it was: it was written to, or replaced" "$dir/log" && ok "says so" || not_ok "says so: $(cat "$dir/log")"
@@ -160,6 +161,10 @@ thinfs umount "$MNT"
 wait
 mount_pool "$dir"
 expect_failure "changed content is refused" "Input/output error" cat "$MNT/.snapshots/one/v"
+dd if="$dir/byte" of="$dir/base.img" bs=1 seek=1000 conv=notrunc status=none
+$(grep -o 'touch -d @[0-9.]*' "$dir/log" | head -n 1) "$dir/base.img"
+sleep 1.1
+is "as the message says, its old time makes it good" "$(sum "$MNT/.snapshots/one/v")" "$one"
 expect_failure "not over a file of the pool" "in the same pool" thinfs create --origin "$MNT/v" "$MNT/x"
 ln -s "$MNT/v" "$dir/link"
 expect_failure "nor by a symbolic link" "in the same pool" thinfs create --origin "$dir/link" "$MNT/x"
