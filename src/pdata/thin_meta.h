@@ -176,6 +176,8 @@ int meta_data_count(struct thin_meta *m, uint64_t dblock, uint32_t *count);
  */
 void meta_pin_data(struct thin_meta *m, uint64_t dblock);
 uint64_t meta_pinned_data(const struct thin_meta *m);
+/* Whether DBLOCK lies where the pool is about to end: it has to be moved, and may have no new user. shared. */
+bool meta_data_must_go(const struct thin_meta *m, uint64_t dblock);
 
 /*
  * Unmap [begin, end), at most MAX entries at once, fewer when metadata space for PURPOSE is short: *next = where to go on, END when

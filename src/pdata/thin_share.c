@@ -204,3 +204,9 @@ meta_pinned_data(const struct thin_meta *m)
 {
 	return m->pinned;
 }
+
+bool
+meta_data_must_go(const struct thin_meta *m, uint64_t dblock)
+{
+	return m->data_sm && dblock >= sm_get_fence(m->data_sm);
+}

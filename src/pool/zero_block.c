@@ -42,7 +42,8 @@ usable(struct pool *p)
 
 	zero_block_check(p);
 	dblock = meta_pinned_data(p->tm);
-	if (dblock == MAP_HOLE || meta_data_count(p->tm, dblock, &count) || count > REFERENCES_MAX)
+	if (dblock == MAP_HOLE || meta_data_must_go(p->tm, dblock) ||
+	    meta_data_count(p->tm, dblock, &count) || count > REFERENCES_MAX)
 		return MAP_HOLE;
 	return dblock;
 }
