@@ -273,6 +273,7 @@ FUZZ_FILES = \
 	src/cmd/mount_options.c \
 	src/cmd/report.c \
 	src/cmd/status.c \
+	src/fuse/transport_name.c \
 	tests/fuzz/cow_image.c \
 	tests/fuzz/cow_image.h \
 	tests/fuzz/edits.c \

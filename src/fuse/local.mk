@@ -29,6 +29,7 @@ thinfs_SOURCES += \
 	src/fuse/snapshot.h \
 	src/fuse/transport.c \
 	src/fuse/transport.h \
+	src/fuse/transport_name.c \
 	src/fuse/unmounter.c \
 	src/fuse/unmounter.h \
 	src/fuse/uring.h \

@@ -14,30 +14,6 @@
 
 #define PARAMETER "/sys/module/fuse/parameters/enable_uring"
 
-static const char *const names[] = {
-	[TRANSPORT_AUTO] = "auto",
-	[TRANSPORT_CLASSIC] = "classic",
-	[TRANSPORT_IO_URING] = "io_uring",
-};
-
-int
-transport_parse(const char *text, enum transport *out)
-{
-	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*out = i;
-			return 0;
-		}
-	}
-	return -EINVAL;
-}
-
-const char *
-transport_name(enum transport t)
-{
-	return names[t];
-}
-
 /* It is WHY that there is no io_uring: a failure if it was asked for. */
 static int
 do_without(const struct mount *m, const char *why, int error)
