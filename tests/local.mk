@@ -164,7 +164,8 @@ tests_unit_pool_test_pool_damage_SOURCES = \
 	tests/unit/kept_image.c \
 	tests/unit/kept_image.h \
 	tests/unit/pool/test-pool-damage.c
-tests_unit_pool_test_pool_property_SOURCES = \
+# Random operations on a pool, and the model that they are compared with.
+PROPERTY_FILES = \
 	tests/unit/pool/model.c \
 	tests/unit/pool/model.h \
 	tests/unit/pool/property.c \
@@ -174,20 +175,9 @@ tests_unit_pool_test_pool_property_SOURCES = \
 	tests/unit/pool/property_ops.c \
 	tests/unit/pool/property_ops.h \
 	tests/unit/pool/property_snapshots.c \
-	tests/unit/pool/test-pool-property.c \
 	$(AUDIT_FILES)
-tests_unit_pool_test_pool_resize_SOURCES = \
-	tests/unit/pool/model.c \
-	tests/unit/pool/model.h \
-	tests/unit/pool/property.c \
-	tests/unit/pool/property.h \
-	tests/unit/pool/property_data.c \
-	tests/unit/pool/property_names.c \
-	tests/unit/pool/property_ops.c \
-	tests/unit/pool/property_ops.h \
-	tests/unit/pool/property_snapshots.c \
-	tests/unit/pool/test-pool-resize.c \
-	$(AUDIT_FILES)
+tests_unit_pool_test_pool_property_SOURCES = tests/unit/pool/test-pool-property.c $(PROPERTY_FILES)
+tests_unit_pool_test_pool_resize_SOURCES = tests/unit/pool/test-pool-resize.c $(PROPERTY_FILES)
 tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=meta_durable,--wrap=pool_copy_data,--wrap=pool_end_change
 tests_unit_pool_test_pool_threads_t_SOURCES = \

@@ -94,49 +94,36 @@ parse_seconds(const char *text, unsigned *ms)
 	return 0;
 }
 
-/* "10G" or "5%": what of the data space must be free. */
+/* "10G", or "5%" from LEAST to MOST; the other one is 0. */
 static int
-parse_low_water(struct pool_options *o, char **argv, const char *value)
+parse_share(char **argv, const char *name, const char *value, unsigned least, unsigned most,
+	    uint64_t *bytes, unsigned *percent)
 {
 	size_t len = strlen(value);
-	char digits[4] = "";
-	uint64_t percent;
+	char digits[8] = "";
+	uint64_t number;
 
+	*bytes = 0;
+	*percent = 0;
 	if (!len || value[len - 1] != '%')
-		return common_size(argv, "low_water", value, &o->low_water_bytes);
+		return common_size(argv, name, value, bytes);
 	if (len <= sizeof(digits))
 		memcpy(digits, value, len - 1);
-	if (number_parse(digits, 100, &percent))
-		return common_usage(argv, "low_water=%s: not a size, like 10G, nor from 0%% to 100%%", value);
-	o->low_water_percent = (unsigned)percent;
-	o->low_water_bytes = 0;
+	if (number_parse(digits, most, &number) || number < least)
+		return common_usage(argv, "%s=%s: not a size, like 10G, nor from %u%% to %u%%", name, value, least, most);
+	*percent = (unsigned)number;
 	return 0;
 }
 
-/* "10G", "20%" */
 static int
 parse_grow(struct mount_options *o, char **argv, const char *value)
 {
-	size_t len = strlen(value);
-	uint64_t number;
-	char digits[8];
+	int r = parse_share(argv, "grow", value, 1, GROW_PERCENT_MAX, &o->pool.grow_bytes,
+			    &o->pool.grow_percent);
 
-	o->pool.grow_bytes = o->pool.grow_percent = 0;
-	if (len < 2 || value[len - 1] != '%') {
-		int r = common_size(argv, "grow", value, &o->pool.grow_bytes);
-
-		if (!r && !o->pool.grow_bytes)
-			r = common_usage(argv, "grow=%s: by nothing", value);
-		return r;
-	}
-	if (len - 1 < sizeof(digits)) {
-		snprintf(digits, sizeof(digits), "%.*s", (int)(len - 1), value);
-		if (!number_parse(digits, GROW_PERCENT_MAX, &number) && number) {
-			o->pool.grow_percent = (unsigned)number;
-			return 0;
-		}
-	}
-	return common_usage(argv, "grow=%s: not a size, nor from 1%% to %d%%", value, GROW_PERCENT_MAX);
+	if (!r && !o->pool.grow_bytes && !o->pool.grow_percent)
+		r = common_usage(argv, "grow=%s: by nothing", value);
+	return r;
 }
 
 /* "FILE", or "ID:FILE". */
@@ -190,8 +177,8 @@ parse_value(struct mount_options *o, char **argv, const char *name, const char *
 			return common_usage(argv, "no_space_timeout=%s: not a number of seconds",
 					    value);
 	} else if (strcmp(name, "low_water") == 0) {
-		o->pool.low_water_percent = 0;
-		return parse_low_water(&o->pool, argv, value);
+		return parse_share(argv, name, value, 0, 100, &o->pool.low_water_bytes,
+				   &o->pool.low_water_percent);
 	} else if (strcmp(name, "metadata_cache") == 0) {
 		r = common_size(argv, "metadata_cache", value, &number);
 		if (r)
