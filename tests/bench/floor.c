@@ -250,6 +250,7 @@ serve(const char *dir)
 	}
 	fuse_session_destroy(se);
 	fuse_loop_cfg_destroy(config);
+	fuse_opt_free_args(&args);
 	return r;
 }
 

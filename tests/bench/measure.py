@@ -110,12 +110,17 @@ class Mappings:
         self.images = folder + "/data.img", folder + "/meta.img"
         self.count = 0
         os.makedirs(self.mnt)
-        run(THINFS, "format", "--data-size", (nr + 100000) * targets.BLOCK, "--metadata-size",
-            max(64, nr // 20000) * targets.MIB, "--block-size", targets.BLOCK, *self.images)
-        self.mount()
-        run(THINFS, "create", "--size", (nr + 1) * targets.BLOCK, self.mnt + "/volume")
+        meta_bytes = max(64, nr // 20000) * targets.MIB
         if nr:
-            targets.map_all(self.mnt + "/volume", nr * targets.BLOCK)
+            targets.restore_pool(*self.images, nr, 100000, meta_bytes)
+            self.mount()
+            os.rename(self.mnt + "/thin-1", self.mnt + "/volume")
+            os.truncate(self.mnt + "/volume", (nr + 1) * targets.BLOCK)
+        else:
+            run(THINFS, "format", "--data-size", 100000 * targets.BLOCK, "--metadata-size", meta_bytes, "--block-size",
+                targets.BLOCK, *self.images)
+            self.mount()
+            run(THINFS, "create", "--size", targets.BLOCK, self.mnt + "/volume")
         self.sync()
 
     def mount(self):

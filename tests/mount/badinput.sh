@@ -168,7 +168,7 @@ cases() {
 		no_space_timeout=x; do
 		refused 2 "-o $option" "mount: ${option%%=*}[= ]${option#*=}.*see 'thinfs mount --help'" mount_it -o $option
 	done
-	for option in frobnicate frobnicate=1 ro=1 size=3 grow=1G; do
+	for option in frobnicate frobnicate=1 ro=1 size=3 grow grow=0 grow=x% max=1G low_water=101% transport=x; do
 		refused 2 "-o $option" "mount: .*'?${option%%=*}.*see 'thinfs mount --help'" mount_it -o $option
 	done
 	refused 2 "--frobnicate" "mount: option '--frobnicate' is unknown" mount_it --frobnicate

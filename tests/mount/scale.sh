@@ -5,7 +5,7 @@
 TEST_TIMEOUT=600
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
-requires_program python3 thin_check
+requires_program python3 thin_check thin_restore
 plan $((7 + 8 + 8 + 11))
 
 # Sanitizers take time and memory of their own.
@@ -133,10 +133,18 @@ rm -rf "$dir"
 
 dir=$(mktmp)
 cache=8
-thinfs format --data-size 130G --metadata-size 256M --block-size 64K "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
+# Made by thin_restore, which writes no data: the image stays sparse. Its size is that of whole bitmaps, as thin_restore needs.
+truncate -s $((2154240 * 65536)) "$dir/data.img"
+truncate -s 256M "$dir/meta.img"
+cat >"$dir/pool.xml" <<'END'
+<superblock uuid="" time="0" transaction="1" version="2" data_block_size="128" nr_data_blocks="2154240">
+<device dev_id="1" mapped_blocks="2097152" transaction="0" creation_time="0" snap_time="0">
+<range_mapping origin_begin="0" data_begin="0" length="2097152" time="0"/>
+</device></superblock>
+END
+expect "2 million mappings: can be made" thin_restore -q -i "$dir/pool.xml" -o "$dir/meta.img"
 mount_pool "$dir" -o metadata_cache=${cache}M,skip_block_zeroing
-truncate -s 128G "$MNT/v"
-milliseconds fallocate -l 128G "$MNT/v" && ok "2 million mappings: made in $MS ms" || not_ok "2 million mappings: cannot be made"
+mv "$MNT/thin-1" "$MNT/v"
 is "2 million mappings: they are there" "$(du_bytes "$MNT/v")" $((128 << 30))
 expect "2 million mappings: unmounts" thinfs umount "$MNT"
 best=999999
