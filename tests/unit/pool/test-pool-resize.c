@@ -126,7 +126,8 @@ shrink_somehow(struct property *t)
 	}
 	pool_get_status(t->pool, &after);
 	cr_assert_eq(image_get_size(&t->data.image, &bytes), 0);
-	if (after.data_blocks != to || bytes != to * size)
+	/* It may have been made larger, and the pool not told of it. */
+	if (after.data_blocks != to || bytes < to * size || (!r && bytes > to * size))
 		fail(t, "%llu blocks, image of %llu bytes", (unsigned long long)after.data_blocks,
 		     (unsigned long long)bytes);
 	if (after.data_used > before.data_used + 2) /* the catalog's */
