@@ -132,7 +132,7 @@ cut(struct vol *v, uint64_t size, uint64_t tail)
 		pool_end_change(v->pool);
 	}
 	if (r && tail != MAP_HOLE)
-		vol_unreserve(v, tail, 1);
+		pool_give_back(v->pool, tail, 1, r);
 	return r;
 }
 

@@ -474,7 +474,12 @@ int pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len);
 int vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock);
 /* A data block for V, after a commit if need be: -ENOSPC. */
 int vol_reserve_one(struct vol *v, uint64_t *dblock);
-void vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr);
+
+/*
+ * Reserved blocks that were to be filled, which ended in ERROR. Where the data image has no space below (-ENOSPC), what could
+ * be written takes some that is missing elsewhere, for the catalog above all: so that goes back, too. No lock but ranges held.
+ */
+void pool_give_back(struct pool *p, uint64_t dblock, uint64_t nr, int error);
 
 /* --- discard.c --- */
 

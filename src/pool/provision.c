@@ -95,28 +95,17 @@ vol_reserve_one(struct vol *v, uint64_t *dblock)
 }
 
 void
-vol_unreserve(struct vol *v, uint64_t dblock, uint64_t nr)
-{
-	struct pool *p = v->pool;
-
-	rwlock_wrlock(&p->meta_lock);
-	meta_unreserve_data(p->tm, dblock, nr);
-	rwlock_unlock(&p->meta_lock);
-}
-
-/*
- * They were to be filled, and that failed. Where the data image has no space below, what could be written takes some that
- * is missing elsewhere, for the catalog above all: so that goes back, too.
- */
-static void
-give_back(struct vol *v, uint64_t dblock, uint64_t nr, int error)
+pool_give_back(struct pool *p, uint64_t dblock, uint64_t nr, int error)
 {
 	struct runs runs = {0};
 
-	if (error == -ENOSPC && passdown_wanted(v->pool) && !runs_add(&runs, dblock, nr))
-		passdown_queue(v->pool, &runs);
-	else
-		vol_unreserve(v, dblock, nr);
+	if (error == -ENOSPC && passdown_wanted(p) && !runs_add(&runs, dblock, nr)) {
+		passdown_queue(p, &runs);
+		return;
+	}
+	rwlock_wrlock(&p->meta_lock);
+	meta_unreserve_data(p->tm, dblock, nr);
+	rwlock_unlock(&p->meta_lock);
 }
 
 /* --- filling them --- */
@@ -333,7 +322,7 @@ provision_run(struct vol *v, struct fill *f, unsigned flags)
 		image_discard(pool_data(v->pool), f->dblock * v->pool->block_bytes,
 			      f->len * v->pool->block_bytes);
 	if (r)
-		give_back(v, f->dblock, f->len, r);
+		pool_give_back(v->pool, f->dblock, f->len, r);
 	return r;
 }
 
@@ -439,7 +428,7 @@ vol_copy_tail(struct vol *v, uint64_t size, uint64_t *dblock)
 	f.end = (f.vblock + 1) * block;
 	r = fill_blocks(v, &f);
 	if (r)
-		give_back(v, f.dblock, 1, r);
+		pool_give_back(v->pool, f.dblock, 1, r);
 	else
 		*dblock = f.dblock;
 	return r;

@@ -139,18 +139,28 @@ reserve_locked(struct shrink *s)
 	return 0;
 }
 
-/* Those that nothing is mapped to. */
+/*
+ * Those that nothing is mapped to. meta_lock exclusive, since before any mapping was changed: what others have freed again is
+ * no reservation of ours, and must not be handed out before that is durable.
+ */
 static void
-unreserve(struct shrink *s)
+unreserve_locked(struct shrink *s)
 {
-	struct pool *p = s->p;
 	uint64_t from, to;
 	size_t pos = 0;
 
-	rwlock_wrlock(&p->meta_lock);
 	while (u64map_next(&s->moves, &pos, &from, &to))
-		meta_unreserve_data(p->tm, to, 1);
-	rwlock_unlock(&p->meta_lock);
+		meta_unreserve_data(s->p->tm, to, 1);
+	u64map_clear(&s->moves);
+}
+
+/* They were to be filled, and that failed. */
+static void
+give_back(struct shrink *s, int error)
+{
+	for (unsigned i = 0; i < s->nr; i++)
+		if (s->to[i] != MAP_HOLE)
+			pool_give_back(s->p, s->to[i], 1, error);
 	u64map_clear(&s->moves);
 }
 
@@ -161,9 +171,9 @@ try_reserve(struct shrink *s)
 
 	rwlock_wrlock(&s->p->meta_lock);
 	r = reserve_locked(s);
-	rwlock_unlock(&s->p->meta_lock);
 	if (r)
-		unreserve(s);
+		unreserve_locked(s);
+	rwlock_unlock(&s->p->meta_lock);
 	return r;
 }
 
@@ -208,7 +218,8 @@ copy_all(struct shrink *s)
 			r = copy_run(s->p, s->found[i].dblock, s->to[i], n);
 		i += n;
 	}
-	if (r && r != -ENOSPC)
+	/* Fewer will be tried where there is no space below. */
+	if (r && (r != -ENOSPC || s->at_once == 1))
 		msg_error("%s: moving blocks to make it smaller failed: %s", s->p->data->name, strerror(-r));
 	return r;
 }
@@ -221,6 +232,8 @@ change_mappings(struct shrink *s)
 	if (r)
 		return r;
 	r = evacuation_move(s->e, &s->moves);
+	if (!r)
+		unreserve_locked(s);
 	pool_end_change(s->p);
 	return r;
 }
@@ -233,14 +246,18 @@ move_held(struct shrink *s)
 	if (r)
 		return r;
 	r = copy_all(s);
-	if (!r)
-		r = change_mappings(s);
+	if (r) {
+		give_back(s, r);
+		return r;
+	}
+	r = change_mappings(s);
 	if (r == -ENOSPC) { /* of metadata: a commit may give some */
 		r = settle_commit(s->p);
 		if (!r)
 			r = change_mappings(s);
 	}
-	unreserve(s);
+	if (r)
+		give_back(s, 0);
 	return r;
 }
 

@@ -91,7 +91,7 @@ map_with_new(struct vol *v, uint64_t first, uint64_t nr)
 	if (!r)
 		r = map_step(v, first, nr, fresh, &used);
 	if (!used)
-		vol_unreserve(v, fresh, 1);
+		pool_give_back(v->pool, fresh, 1, r);
 	return r;
 }
 

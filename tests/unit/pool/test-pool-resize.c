@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ static struct {
 	unsigned nr; /* of commits */
 	void (*look)(void); /* at what a crash now would leave */
 	void (*copied)(void); /* called once, when blocks have been copied */
+	int copy_error; /* of copying from now on */
 } watch;
 
 int __real_meta_durable(struct thin_meta *m, struct runs *freed);
@@ -70,7 +72,7 @@ int __wrap_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t l
 int
 __wrap_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
 {
-	int r = __real_pool_copy_data(p, from, to, len);
+	int r = watch.copy_error ? watch.copy_error : __real_pool_copy_data(p, from, to, len);
 	void (*copied)(void) = watch.copied;
 
 	watch.copied = NULL;
@@ -402,7 +404,7 @@ Test(pool_resize, what_is_shared_stays_shared)
 
 /* The images as they are, opened as another pool. */
 static void
-look(void)
+look_with(void (*check)(struct pool *p))
 {
 	struct kept_image data, meta;
 	uint64_t data_size, meta_size;
@@ -416,12 +418,18 @@ look(void)
 	kept_image_restore(&meta, bytes[1], meta_size);
 	cr_assert(audit_check(meta.inner, AUDIT_EXACT));
 	p = open_over(&data, &meta, true);
-	check_contents(p);
+	check(p);
 	cr_assert_eq(pool_close(p), 0);
 	kept_image_free(&data);
 	kept_image_free(&meta);
 	free(bytes[0]);
 	free(bytes[1]);
+}
+
+static void
+look(void)
+{
+	look_with(check_contents);
 }
 
 Test(pool_resize, each_commit_on_the_way_is_a_pool_with_the_same_contents)
@@ -483,6 +491,22 @@ Test(pool_resize, snapshots_and_copies_may_be_made_meanwhile)
 	close_fixture(&f);
 }
 
+/* Snapshots and copies go, so that each block is the volume's alone. */
+static void
+leave_only_the_volume(struct fixture *f)
+{
+	struct vol *copy = find(f->p, NULL, "copy");
+	char name[16];
+
+	for (unsigned s = 0; s < NR_SNAPSHOTS; s++) {
+		snprintf(name, sizeof(name), "s%u", s);
+		cr_assert_eq(pool_remove_snapshot(f->p, name), 0);
+	}
+	cr_assert_eq(vol_truncate(copy, 0), 0);
+	vol_put(copy);
+	cr_assert_eq(pool_sync_wait(f->p, NULL), 0);
+}
+
 static void
 write_to_all(void)
 {
@@ -494,24 +518,75 @@ Test(pool_resize, what_was_shared_once_may_be_written_while_it_is_being_moved)
 {
 	struct fixture f;
 	uint64_t possible;
-	struct vol *copy;
-	char name[16];
 
 	open_fixture(&f);
 	looked_at = &f;
-	for (unsigned s = 0; s < NR_SNAPSHOTS; s++) {
-		snprintf(name, sizeof(name), "s%u", s);
-		cr_assert_eq(pool_remove_snapshot(f.p, name), 0);
-	}
-	copy = find(f.p, NULL, "copy");
-	cr_assert_eq(vol_truncate(copy, 0), 0);
-	vol_put(copy);
-	cr_assert_eq(pool_sync_wait(f.p, NULL), 0);
+	leave_only_the_volume(&f);
 	watch.copied = write_to_all;
 	cr_assert_eq(shrink(f.p, SMALL, &possible), 0);
 	cr_assert_null(watch.copied);
 	for (uint64_t i = 0; i < NR_BLOCKS; i++)
 		check_text(f.p, NULL, "vol", i, 77);
+	close_fixture(&f);
+}
+
+Test(pool_resize, nothing_is_mapped_to_where_it_could_not_be_copied)
+{
+	struct fixture f;
+	uint64_t possible;
+
+	open_fixture(&f);
+	watch.copy_error = -ENOSPC; /* of the filesystem below */
+	cr_assert_eq(shrink(f.p, SMALL, &possible), -ENOSPC);
+	watch.copy_error = -EIO;
+	cr_assert_eq(shrink(f.p, SMALL, &possible), -EIO);
+	watch.copy_error = 0;
+	check_contents(f.p);
+	cr_assert_eq(shrink(f.p, SMALL, &possible), 0);
+	check_contents(f.p);
+	close_fixture(&f);
+}
+
+static void
+check_volume(struct pool *p)
+{
+	for (uint64_t i = 0; i < NR_BLOCKS; i++)
+		check_text(p, NULL, "vol", i, version_at(NR_SNAPSHOTS - 1, i));
+}
+
+static void
+look_at_volume(void)
+{
+	look_with(check_volume);
+}
+
+/* Right after a commit that has some at new places, these are freed again, which is in no commit. */
+static void
+free_what_was_moved(void)
+{
+	struct vol *v;
+
+	watch.look = NULL;
+	watch.always = false;
+	watch.copied = look_at_volume;
+	v = find(looked_at->p, NULL, "vol");
+	cr_assert_eq(vol_fallocate(v, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 200 * BLOCK), 0);
+	vol_put(v);
+}
+
+Test(pool_resize, what_was_moved_and_freed_is_not_handed_out_before_that_is_durable)
+{
+	struct fixture f;
+	uint64_t possible;
+
+	open_fixture(&f);
+	leave_only_the_volume(&f);
+	looked_at = &f;
+	watch.look = free_what_was_moved;
+	watch.always = true;
+	cr_assert_eq(shrink(f.p, SMALL, &possible), 0);
+	cr_assert_null(watch.look);
+	cr_assert_null(watch.copied);
 	close_fixture(&f);
 }
 
