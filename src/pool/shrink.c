@@ -191,14 +191,17 @@ reserve(struct shrink *s)
 	return try_reserve(s);
 }
 
+/* What reads as zeros may be what fallocate promised: then what is below has blocks for it, though they look like a hole. */
 static int
 copy_run(struct pool *p, uint64_t from, uint64_t to, uint64_t nr)
 {
 	uint64_t size = p->block_bytes;
+	int r;
 
-	if (image_is_hole(pool_data(p), from * size, nr * size))
-		return image_zero(pool_data(p), to * size, nr * size);
-	return pool_copy_data(p, from * size, to * size, nr * size);
+	if (!image_is_hole(pool_data(p), from * size, nr * size))
+		return pool_copy_data(p, from * size, to * size, nr * size);
+	r = image_zero(pool_data(p), to * size, nr * size);
+	return r ? r : image_allocate(pool_data(p), to * size, nr * size);
 }
 
 /* No lock but ranges held. */

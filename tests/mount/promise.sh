@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq
-plan $((7 + 5 + 6 + 4 + 5))
+plan $((7 + 5 + 6 + 4 + 7))
 
 block=65536
 
@@ -136,9 +136,21 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$dir/host" && mount -t tmpfs -o size=48M tmpfs
 	sleep 1
 	cat /dev/zero >"$dir/host/ballast" 2>/dev/null
 	expect "the filesystem below is filled: each write succeeds" overwrite promised 0 $((20 << 20)) 4096
+	rm "$dir/host/ballast" "$MNT/promised"
+	thinfs sync "$MNT"
+	sleep 1
+	# Behind what is promised now there will be nothing.
+	dd if=/dev/urandom of="$MNT/before" bs=1M count=16 status=none
+	fallocate -l 10M "$MNT/moved" || bail_out "cannot provide for what is to be moved"
+	rm "$MNT/before"
+	thinfs sync "$MNT"
+	sleep 1
+	expect "a pool is made smaller than where its promises lie" thinfs shrink "$MNT" --data 14M
+	cat /dev/zero >"$dir/host/ballast" 2>/dev/null
+	expect "which still hold" overwrite moved 0 $((10 << 20)) 4096
 	rm "$dir/host/ballast"
 	expect "it unmounts" thinfs umount "$MNT"
 	expect "the audit is clean" audit_pool "$dir/host/meta.img"
 else
-	skip 5 "no tmpfs of its own"
+	skip 7 "no tmpfs of its own"
 fi
