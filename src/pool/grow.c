@@ -109,6 +109,19 @@ pool_adopt_growth(struct pool *p)
 	return r;
 }
 
+/* In blocks; what the pool uses of both images. */
+static void
+sizes(struct pool *p, uint64_t *data, uint64_t *meta)
+{
+	struct meta_info info;
+
+	rwlock_rdlock(&p->meta_lock);
+	meta_get_info(p->tm, &info);
+	rwlock_unlock(&p->meta_lock);
+	*data = info.nr_data_blocks;
+	*meta = info.nr_meta_blocks;
+}
+
 /* --- by hand --- */
 
 /* Let the image have BYTES at least, which are NR blocks of its kind; HAS: as many as the pool uses of it. 0: as it is. */
@@ -128,28 +141,56 @@ enlarge_to(struct image *img, uint64_t bytes, uint64_t nr, uint64_t has, uint64_
 	return r || bytes <= size ? r : image_resize(img, bytes);
 }
 
+/* What of IMG could not be taken into use goes again: it would be in the way of whatever is tried next. */
+static void
+cut_back(struct image *img, uint64_t old_bytes, uint64_t used_bytes)
+{
+	uint64_t end = max_u64(old_bytes, used_bytes), bytes;
+	int r = image_get_size(img, &bytes);
+
+	if (!r && bytes > end)
+		r = image_resize(img, end);
+	if (r)
+		msg_warn("%s: cannot be cut off again: %s", img->name, strerror(-r));
+}
+
+/* grow_lock held */
+static int
+resize_held(struct pool *p, uint64_t data_bytes, uint64_t meta_bytes)
+{
+	uint64_t nr_data = data_bytes / p->block_bytes, nr_meta = meta_bytes / METADATA_BLOCK_SIZE;
+	uint64_t has_data, has_meta, old_data, old_meta;
+	int r = image_get_size(p->data, &old_data);
+
+	sizes(p, &has_data, &has_meta);
+	if (!r)
+		r = image_get_size(p->meta, &old_meta);
+	if (r)
+		return r;
+	r = enlarge_to(p->meta, meta_bytes, nr_meta, has_meta, METADATA_BLOCKS_MAX);
+	if (!r)
+		r = enlarge_to(p->data, data_bytes, nr_data, has_data, DATA_BLOCKS_MAX);
+	if (!r)
+		r = adopt(p);
+	sizes(p, &has_data, &has_meta);
+	if (!r && has_meta < nr_meta) /* there is nothing below for it */
+		r = -ENOSPC;
+	if (r) {
+		cut_back(p->data, old_data, has_data * p->block_bytes);
+		cut_back(p->meta, old_meta, has_meta * METADATA_BLOCK_SIZE);
+	}
+	return r;
+}
+
 int
 pool_resize(struct pool *p, uint64_t data_bytes, uint64_t meta_bytes)
 {
-	struct meta_info info;
 	int r = pool_check_writable(p);
 
 	if (r)
 		return r;
 	mutex_lock(&p->grow_lock);
-	rwlock_rdlock(&p->meta_lock);
-	meta_get_info(p->tm, &info);
-	rwlock_unlock(&p->meta_lock);
-	if (p->shrinking)
-		r = -EBUSY;
-	if (!r)
-		r = enlarge_to(p->meta, meta_bytes, meta_bytes / METADATA_BLOCK_SIZE, info.nr_meta_blocks,
-			       METADATA_BLOCKS_MAX);
-	if (!r)
-		r = enlarge_to(p->data, data_bytes, data_bytes / p->block_bytes, info.nr_data_blocks,
-			       DATA_BLOCKS_MAX);
-	if (!r)
-		r = adopt(p);
+	r = p->shrinking ? -EBUSY : resize_held(p, data_bytes, meta_bytes);
 	mutex_unlock(&p->grow_lock);
 	return r ? r : pool_sync_wait(p, NULL);
 }
@@ -294,18 +335,6 @@ bool
 pool_should_grow(struct pool *p, const struct meta_info *info)
 {
 	return grows(p) && !p->growth_useless && (data_is_short(p, info) || metadata_is_short(info));
-}
-
-static void
-sizes(struct pool *p, uint64_t *data, uint64_t *meta)
-{
-	struct meta_info info;
-
-	rwlock_rdlock(&p->meta_lock);
-	meta_get_info(p->tm, &info);
-	rwlock_unlock(&p->meta_lock);
-	*data = info.nr_data_blocks;
-	*meta = info.nr_meta_blocks;
 }
 
 int

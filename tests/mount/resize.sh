@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program python3
-plan 30
+plan 33
 
 # total DIR KEY: bytes that the pool on DIR has of that kind
 total() {
@@ -125,6 +125,11 @@ loop_tests() {
 	mount -t tmpfs -o size=40M none "$pool" || bail_out "no tmpfs"
 	thinfs format --data-size 8M --metadata-size 1M "$pool/data.img" "$pool/meta.img"
 	mount_pool "$pool" -o grow=100%,error_if_no_space
+	expect_failure "metadata that there is no space for below are refused" "filesystem of the image" \
+		thinfs resize "$MNT" --metadata 100M
+	expect_failure "and a size that would take more metadata" "too little metadata" thinfs resize "$MNT" --data 100T
+	is "the images are as they were" "$(stat -c %s "$pool/data.img" "$pool/meta.img")" \
+		"$((8 << 20))"$'\n'"$((1 << 20))"
 	thinfs create --size 8M "$MNT/first"
 	dd if=/dev/urandom of="$MNT/first" bs=1M count=8 conv=notrunc,fsync status=none
 	sum=$(sha256sum <"$MNT/first")
@@ -147,11 +152,11 @@ for program in losetup mkfs.ext4 resize2fs e2fsck; do
 	command -v $program >/dev/null || missing=$program
 done
 if [ "$(id -u)" -ne 0 ]; then
-	skip 13 "loop devices need root"
+	skip 16 "loop devices need root"
 elif [ "$missing" ]; then
-	skip 13 "no program '$missing'"
+	skip 16 "no program '$missing'"
 elif ! losetup -f >/dev/null 2>&1; then
-	skip 13 "no loop devices"
+	skip 16 "no loop devices"
 else
 	loop_tests
 fi
