@@ -209,6 +209,8 @@ CRASH_FILES = \
 	tests/crash/check.h \
 	tests/crash/disks.c \
 	tests/crash/disks.h \
+	tests/crash/external.c \
+	tests/crash/external.h \
 	tests/crash/oracle.c \
 	tests/crash/oracle.h \
 	tests/crash/overlay.c \
@@ -226,7 +228,8 @@ CRASH_FILES = \
 # operation, and to be wrong when they are told to.
 WRAP_BETWEEN = $(AM_LDFLAGS) -Wl,--wrap=pool_end_change
 WRAP_MUTANTS = -Wl,--wrap=sm_dec,--wrap=meta_confirm,--wrap=dev_share,--wrap=snapshot_take_one \
-	-Wl,--wrap=pool_revert,--wrap=passdown_queue,--wrap=reclaim_queue
+	-Wl,--wrap=pool_revert,--wrap=passdown_queue,--wrap=reclaim_queue,--wrap=vol_origin_lower \
+	-Wl,--wrap=dev_map_all_to,--wrap=zero_block_check
 tests_crash_explore_t_SOURCES = \
 	tests/crash/explore.c \
 	tests/crash/mutant.c \

@@ -28,6 +28,12 @@ int __wrap_pool_revert(struct pool *p, struct vol *v, struct vol *from, const ch
 		       const struct pool_caller *caller);
 void __real_passdown_queue(struct pool *p, struct runs *freed);
 void __wrap_passdown_queue(struct pool *p, struct runs *freed);
+int __real_vol_origin_lower(struct vol *v, uint64_t end);
+int __wrap_vol_origin_lower(struct vol *v, uint64_t end);
+int __real_dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock);
+int __wrap_dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock);
+void __real_zero_block_check(struct pool *p);
+void __wrap_zero_block_check(struct pool *p);
 void __real_reclaim_queue(struct vol *v);
 void __wrap_reclaim_queue(struct vol *v);
 
@@ -182,6 +188,33 @@ __wrap_pool_revert(struct pool *p, struct vol *v, struct vol *from, const char *
 	if (!r)
 		r = __real_pool_revert(p, v, from, "unwanted", caller);
 	return r ? r : pool_remove_snapshot(p, "unwanted");
+}
+
+/* --- external origins --- */
+
+int
+__wrap_vol_origin_lower(struct vol *v, uint64_t end)
+{
+	if (mutant != MUTANT_ORIGIN_UNSAID)
+		return __real_vol_origin_lower(v, end);
+	if (end < vol_origin(v).end)
+		v->origin_end = end;
+	return 0;
+}
+
+int
+__wrap_dev_map_all_to(struct thin_dev *d, uint64_t vblock, uint64_t nr, uint64_t dblock)
+{
+	int r = __real_dev_map_all_to(d, vblock, nr, dblock);
+
+	return !r && mutant == MUTANT_ZEROS_UNCOUNTED ? uncount(d, vblock, vblock + nr) : r;
+}
+
+void
+__wrap_zero_block_check(struct pool *p)
+{
+	if (mutant != MUTANT_ZEROS_STALE)
+		__real_zero_block_check(p);
 }
 
 /* --- taking back --- */

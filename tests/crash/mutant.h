@@ -20,6 +20,9 @@ enum mutant {
 	MUTANT_REVERT_FORGETS, /* the safety snapshot has no record: its name is in memory only */
 	MUTANT_PUNCH_EARLY, /* before the commit that frees the block */
 	MUTANT_PUNCH_LATE, /* when the block may have been handed out again */
+	MUTANT_ORIGIN_UNSAID, /* how much of an external origin is shown goes down in memory only */
+	MUTANT_ZEROS_UNCOUNTED, /* what is mapped to the block of zeros is not counted there */
+	MUTANT_ZEROS_STALE, /* the block of zeros is used on when it was freed, and is somebody else's */
 	MUTANT_UNSHRUNK, /* what was cut off, but for the first step, is left mapped, and not remembered */
 };
 

@@ -23,6 +23,12 @@ below(struct workload *w, uint64_t bound)
 	return random_below(&w->rs, bound);
 }
 
+bool
+whole_sectors(const struct workload *w)
+{
+	return w->may_fail || w->errors;
+}
+
 void
 trace(struct workload *w, const char *format, ...)
 {
@@ -331,7 +337,8 @@ static const struct operation ops[] = {
 	{op_truncate, 8, false},
 	{op_fallocate, 9, false},
 	{op_copy, 10, false},
-	{op_create, 6, true},
+	{op_create, 4, true},
+	{op_create_over, 4, true},
 	{op_unlink, 4, false},
 	{op_rename, 5, false},
 	{op_chmod, 6, false},

@@ -15,7 +15,7 @@ struct workload {
 	struct pool *pool;
 	struct pool_options options;
 	struct random_source rs;
-	bool may_fail; /* operations may fail; only whole sectors are written */
+	bool may_fail; /* operations may fail, and more than for lack of space; only whole sectors are written */
 	bool killed; /* for that reason only */
 	uint64_t tag; /* of the last write: no two write the same bytes */
 	unsigned next_name;

@@ -23,7 +23,7 @@ some_range(struct workload *w, const struct entry *e, uint64_t *offset, uint64_t
 		*offset -= *offset % block;
 	if (below(w, 5) == 0)
 		*len = block;
-	if (w->may_fail || below(w, 2)) {
+	if (whole_sectors(w) || below(w, 2)) {
 		*offset -= *offset % ORACLE_SECTOR;
 		*len += ORACLE_SECTOR - 1 - (*len - 1) % ORACLE_SECTOR;
 	}
@@ -71,7 +71,7 @@ op_truncate(struct workload *w)
 	if (!choose(w, ANY_WRITABLE, &e))
 		return;
 	size = below(w, 2) ? below(w, ORACLE_BYTES) : below(w, e.size + 1);
-	if (w->may_fail)
+	if (whole_sectors(w))
 		size -= size % ORACLE_SECTOR;
 	trace(w, "truncate %u %llu to %llu", e.id, (ull)e.size,
 	      (ull)size);
@@ -136,7 +136,7 @@ copy_ranges(struct workload *w, const struct entry *from, const struct entry *to
 	if (*len > ORACLE_BYTES - *dst)
 		*len = ORACLE_BYTES - *dst;
 	*len = *src >= from->size ? 0 : *len < from->size - *src ? *len : from->size - *src;
-	if (w->may_fail)
+	if (whole_sectors(w))
 		*len -= *len % ORACLE_SECTOR;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crash/external.h"
 #include "crash/workload_ops.h"
 
 void
@@ -22,6 +23,56 @@ op_create(struct workload *w)
 	if (!r)
 		vol_put(vol);
 	ended_birth(w, r);
+}
+
+static const struct entry *
+find(struct workload *w, const char *dir, const char *name)
+{
+	const struct version *v = oracle_now(w->oracle);
+
+	for (unsigned i = 0; i < v->nr; i++)
+		if (v->v[i].id != ORACLE_DIR && !strcmp(v->v[i].dir, dir) && !strcmp(v->v[i].name, name))
+			return &v->v[i];
+	return NULL;
+}
+
+/* Of any size, or the origin's. */
+static uint64_t
+size_over(struct workload *w, unsigned nr)
+{
+	uint64_t size = below(w, 2) ? external_size(nr) : below(w, ORACLE_BYTES);
+
+	if (size > ORACLE_BYTES)
+		size = ORACLE_BYTES;
+	if (whole_sectors(w))
+		size -= size % ORACLE_SECTOR;
+	return size;
+}
+
+void
+op_create_over(struct workload *w)
+{
+	static uint8_t shown[ORACLE_BYTES];
+	unsigned nr = (unsigned)below(w, NR_EXTERNAL);
+	uint64_t size = size_over(w, nr);
+	char name[ORACLE_NAME];
+	const struct entry *e;
+	struct vol *vol;
+	int r;
+
+	if (count(w, TOP) >= WORKLOAD_MAX_TOP)
+		return;
+	snprintf(name, sizeof(name), "v%u", w->next_name++);
+	trace(w, "create %s of %llu over external %u", name, (unsigned long long)size, nr);
+	r = pool_create_over(w->pool, name, &workload_caller, external_path(nr), size, &vol);
+	if (!r)
+		vol_put(vol);
+	if (!ended_birth(w, r))
+		return;
+	e = find(w, "", name);
+	external_read(nr, shown);
+	if (e)
+		oracle_write(w->oracle, e->id, shown, size, 0, true);
 }
 
 static struct voldir *
@@ -149,17 +200,6 @@ op_snapshot(struct workload *w)
 			oracle_snapshot(w->oracle, v->v[i].id, v->v[i].parent);
 }
 
-
-static const struct entry *
-find(struct workload *w, const char *dir, const char *name)
-{
-	const struct version *v = oracle_now(w->oracle);
-
-	for (unsigned i = 0; i < v->nr; i++)
-		if (v->v[i].id != ORACLE_DIR && !strcmp(v->v[i].dir, dir) && !strcmp(v->v[i].name, name))
-			return &v->v[i];
-	return NULL;
-}
 
 void
 op_clone(struct workload *w)

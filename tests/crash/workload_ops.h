@@ -24,6 +24,7 @@ void op_copy(struct workload *w);
 /* --- on names: workload_names.c --- */
 
 void op_create(struct workload *w);
+void op_create_over(struct workload *w);
 void op_unlink(struct workload *w);
 void op_rename(struct workload *w);
 void op_chmod(struct workload *w);
@@ -35,6 +36,8 @@ void op_revert(struct workload *w);
 /* --- workload.c --- */
 
 uint64_t below(struct workload *w, uint64_t bound);
+/* After an operation that failed, what parts of sectors hold is not known. */
+bool whole_sectors(const struct workload *w);
 void trace(struct workload *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* An operation has ended with result R; whether it was good. */
