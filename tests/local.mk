@@ -90,6 +90,7 @@ MOUNT_TESTS = \
 	tests/mount/shrink.sh \
 	tests/mount/snapshot.sh \
 	tests/mount/space.sh \
+	tests/mount/sparse.sh \
 	tests/mount/term.sh \
 	tests/mount/transport.sh
 
@@ -331,6 +332,7 @@ EXTRA_DIST += \
 	tests/tools/devices.py \
 	tests/tools/dm-thin-audit.py \
 	tests/tools/fixture.py \
+	tests/tools/holes.py \
 	tests/tools/residue.py \
 	tests/tools/snapshots.py
 
