@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-modes \
 	tests/unit/pool/test-pool-origin \
 	tests/unit/pool/test-pool-damage \
+	tests/unit/pool/test-pool-discard \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-pool-blocks \
 	tests/unit/pool/test-pool-resize \
@@ -161,6 +162,7 @@ tests_unit_pool_test_pool_modes_SOURCES = tests/unit/pool/test-pool-modes.c $(AU
 tests_unit_pool_test_pool_origin_SOURCES = tests/unit/pool/test-pool-origin.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_full_SOURCES = tests/unit/pool/test-pool-full.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_blocks_SOURCES = tests/unit/pool/test-pool-blocks.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_discard_SOURCES = tests/unit/pool/test-pool-discard.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_damage_SOURCES = \
 	tests/unit/kept_image.c \
 	tests/unit/kept_image.h \

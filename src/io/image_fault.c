@@ -221,6 +221,12 @@ fault_is_hole(struct image *img, uint64_t offset, uint64_t len)
 }
 
 static int
+fault_allocate(struct image *img, uint64_t offset, uint64_t len)
+{
+	return image_allocate(to_fault(img)->inner, offset, len);
+}
+
+static int
 fault_resize(struct image *img, uint64_t size)
 {
 	struct image_fault *f = to_fault(img);
@@ -258,6 +264,7 @@ static const struct image_ops fault_ops = {
 	.punch = fault_punch,
 	.discard = fault_discard,
 	.is_hole = fault_is_hole,
+	.allocate = fault_allocate,
 	.resize = fault_resize,
 	.get_size = fault_get_size,
 	.close = fault_close,
