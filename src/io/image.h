@@ -29,6 +29,8 @@ struct image_ops {
 	int (*flush)(struct image *img);
 	/* Make [offset, offset + len) read as zeros, and give its space back where possible. */
 	int (*punch)(struct image *img, uint64_t offset, uint64_t len);
+	/* Make it read as zeros, and keep its space. NULL: image_zero_in_place() writes. */
+	int (*zero)(struct image *img, uint64_t offset, uint64_t len);
 	/* Give the space of [offset, offset + len) back; what it reads as then is undefined. */
 	int (*discard)(struct image *img, uint64_t offset, uint64_t len);
 	/* Whether all of it is known to be a hole, which reads as zeros. NULL: never. */
@@ -153,6 +155,9 @@ image_close(struct image *img)
 
 /* Write zeros over [offset, offset + len): small ranges by writing, large ones by punching. */
 int image_zero(struct image *img, uint64_t offset, uint64_t len);
+
+/* The same, without giving back what image_allocate() provided; large ranges may have to be written all the same. */
+int image_zero_in_place(struct image *img, uint64_t offset, uint64_t len);
 
 /* The same, always by writing. */
 int image_write_zeros(struct image *img, uint64_t offset, uint64_t len);

@@ -208,6 +208,13 @@ fault_punch(struct image *img, uint64_t offset, uint64_t len)
 	return on_range(img, IMAGE_OP_PUNCH, offset, len, image_punch);
 }
 
+/* To whom it fails or is told, it is no different. */
+static int
+fault_zero(struct image *img, uint64_t offset, uint64_t len)
+{
+	return on_range(img, IMAGE_OP_PUNCH, offset, len, image_zero_in_place);
+}
+
 static int
 fault_discard(struct image *img, uint64_t offset, uint64_t len)
 {
@@ -262,6 +269,7 @@ static const struct image_ops fault_ops = {
 	.writev = fault_writev,
 	.flush = fault_flush,
 	.punch = fault_punch,
+	.zero = fault_zero,
 	.discard = fault_discard,
 	.is_hole = fault_is_hole,
 	.allocate = fault_allocate,

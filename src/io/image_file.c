@@ -33,7 +33,7 @@ struct image_file {
 	/* What a punch need not try again, because it is not supported. */
 	atomic_bool no_punch;
 	atomic_bool no_discard;
-	atomic_bool no_zeroout;
+	atomic_bool no_zeroout; /* BLKZEROOUT, or ZERO_RANGE of a file */
 };
 
 /* A quota is space, too. */
@@ -176,15 +176,41 @@ is_unsupported(int err)
 }
 
 static int
-punch_hole(struct image_file *f, uint64_t offset, uint64_t len)
+change_space(struct image_file *f, int mode, uint64_t offset, uint64_t len)
 {
 	int r;
 
 	do
-		r = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-			      (off_t)len);
+		r = fallocate(f->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
 	while (r && errno == EINTR);
-	return r ? -errno : 0;
+	return r ? last_error() : 0;
+}
+
+static int
+punch_hole(struct image_file *f, uint64_t offset, uint64_t len)
+{
+	return change_space(f, FALLOC_FL_PUNCH_HOLE, offset, len);
+}
+
+/* Zero an aligned range without giving its space back. */
+static int
+zero_aligned(struct image_file *f, uint64_t offset, uint64_t len)
+{
+	uint64_t range[2] = {offset, len};
+	int r;
+
+	if (!atomic_load(&f->no_zeroout)) {
+		if (f->image.is_block_device)
+			do
+				r = ioctl(f->fd, BLKZEROOUT, range) ? -errno : 0;
+			while (r == -EINTR);
+		else
+			r = change_space(f, FALLOC_FL_ZERO_RANGE, offset, len);
+		if (!r || !is_unsupported(-r))
+			return r;
+		atomic_store(&f->no_zeroout, true);
+	}
+	return image_write_zeros(&f->image, offset, len);
 }
 
 /*
@@ -194,7 +220,6 @@ punch_hole(struct image_file *f, uint64_t offset, uint64_t len)
 static int
 punch_aligned(struct image_file *f, uint64_t offset, uint64_t len)
 {
-	uint64_t range[2] = {offset, len};
 	int r;
 
 	if (!atomic_load(&f->no_punch)) {
@@ -203,21 +228,14 @@ punch_aligned(struct image_file *f, uint64_t offset, uint64_t len)
 			return r;
 		atomic_store(&f->no_punch, true);
 	}
-	if (f->image.is_block_device && !atomic_load(&f->no_zeroout)) {
-		do
-			r = ioctl(f->fd, BLKZEROOUT, range);
-		while (r && errno == EINTR);
-		if (!r)
-			return 0;
-		if (!is_unsupported(errno))
-			return -errno;
-		atomic_store(&f->no_zeroout, true);
-	}
-	return image_write_zeros(&f->image, offset, len);
+	return f->image.is_block_device ? zero_aligned(f, offset, len)
+					: image_write_zeros(&f->image, offset, len);
 }
 
+/* [offset, offset + len), as far as the image goes: FN does what is whole sectors, the edges are written. */
 static int
-file_punch(struct image *img, uint64_t offset, uint64_t len)
+zero_with(struct image *img, uint64_t offset, uint64_t len,
+	  int (*fn)(struct image_file *f, uint64_t offset, uint64_t len))
 {
 	struct image_file *f = to_file(img);
 	uint64_t size, end, begin_aligned, end_aligned;
@@ -239,10 +257,22 @@ file_punch(struct image *img, uint64_t offset, uint64_t len)
 
 	r = image_write_zeros(img, offset, begin_aligned - offset);
 	if (!r)
-		r = punch_aligned(f, begin_aligned, end_aligned - begin_aligned);
+		r = fn(f, begin_aligned, end_aligned - begin_aligned);
 	if (!r)
 		r = image_write_zeros(img, end_aligned, end - end_aligned);
 	return r;
+}
+
+static int
+file_punch(struct image *img, uint64_t offset, uint64_t len)
+{
+	return zero_with(img, offset, len, punch_aligned);
+}
+
+static int
+file_zero(struct image *img, uint64_t offset, uint64_t len)
+{
+	return zero_with(img, offset, len, zero_aligned);
 }
 
 static int
@@ -289,10 +319,8 @@ file_allocate(struct image *img, uint64_t offset, uint64_t len)
 		return 0;
 	if (img->read_only)
 		return -EROFS;
-	do
-		r = fallocate(to_file(img)->fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len);
-	while (r && errno == EINTR);
-	return r && !is_unsupported(errno) ? last_error() : 0;
+	r = change_space(to_file(img), 0, offset, len);
+	return r && is_unsupported(-r) ? 0 : r;
 }
 
 static int
@@ -332,6 +360,7 @@ static const struct image_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.punch = file_punch,
+	.zero = file_zero,
 	.discard = file_discard,
 	.is_hole = file_is_hole,
 	.allocate = file_allocate,

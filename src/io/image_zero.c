@@ -49,3 +49,11 @@ image_zero(struct image *img, uint64_t offset, uint64_t len)
 		return image_write_zeros(img, offset, len);
 	return image_punch(img, offset, len);
 }
+
+int
+image_zero_in_place(struct image *img, uint64_t offset, uint64_t len)
+{
+	if (len <= WRITE_MAX || !img->ops->zero)
+		return image_write_zeros(img, offset, len);
+	return img->ops->zero(img, offset, len);
+}

@@ -395,7 +395,7 @@ write_run(struct vol *v, const struct map_run *run, const struct origin_view *fr
 	place = run->dblock * p->block_bytes + (begin - run->vblock * p->block_bytes);
 	vol_will_overwrite(v);
 	r = buf ? image_write(pool_data(p), buf, end - begin, place)
-		: image_zero(pool_data(p), place, end - begin);
+		: image_zero_in_place(pool_data(p), place, end - begin);
 	if (!r && run->aged)
 		renew_run(v, run);
 	if (!r && !(flags & PROVISION_KEEP_SIZE))

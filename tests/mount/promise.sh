@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq
-plan $((7 + 5 + 6 + 4 + 7))
+plan $((7 + 5 + 6 + 4 + 8))
 
 block=65536
 
@@ -134,9 +134,17 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$dir/host" && mount -t tmpfs -o size=48M tmpfs
 	rm "$MNT/much"
 	thinfs sync "$MNT"
 	sleep 1
+	: >"$MNT/tail"
+	fallocate --keep-size -l 8M "$MNT/tail"
+	thinfs umount "$MNT"
+	thinfs mount -o error_if_no_space "$dir/host/data.img" "$dir/host/meta.img" "$MNT"
+	# What is mapped behind the end is zeroed when the end passes over it.
+	truncate -s 6M "$MNT/tail"
+	echo end | dd of="$MNT/tail" oflag=seek_bytes seek=$((8 << 20)) conv=notrunc,fsync status=none
 	cat /dev/zero >"$dir/host/ballast" 2>/dev/null
 	expect "the filesystem below is filled: each write succeeds" overwrite promised 0 $((20 << 20)) 4096
-	rm "$dir/host/ballast" "$MNT/promised"
+	expect "and those to what was behind the end" overwrite tail 0 $((8 << 20)) 4096
+	rm "$dir/host/ballast" "$MNT/promised" "$MNT/tail"
 	thinfs sync "$MNT"
 	sleep 1
 	# Behind what is promised now there will be nothing.
@@ -152,5 +160,5 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$dir/host" && mount -t tmpfs -o size=48M tmpfs
 	expect "it unmounts" thinfs umount "$MNT"
 	expect "the audit is clean" audit_pool "$dir/host/meta.img"
 else
-	skip 7 "no tmpfs of its own"
+	skip 8 "no tmpfs of its own"
 fi

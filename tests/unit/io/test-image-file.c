@@ -159,6 +159,31 @@ Test(image_file, punching_gives_the_space_back_and_keeps_the_size)
 	image_close(img);
 }
 
+Test(image_file, zeroing_in_place_keeps_the_space_and_all_around)
+{
+	struct image *img = open_image(4 << 20);
+	static char buf[4 << 20];
+	struct stat before, after;
+
+	memset(buf, 'x', sizeof(buf));
+	cr_assert_eq(image_write(img, buf, sizeof(buf), 0), 0);
+	cr_assert_eq(image_flush(img), 0);
+	cr_assert_eq(stat(path, &before), 0);
+	cr_assert_eq(image_zero_in_place(img, (1 << 20) + 100, 2 << 20), 0);
+	cr_assert_eq(image_zero_in_place(img, 100, 200), 0);
+	cr_assert_eq(image_flush(img), 0);
+	cr_assert_eq(stat(path, &after), 0);
+	cr_assert_eq(after.st_size, before.st_size);
+	cr_assert_geq(after.st_blocks, before.st_blocks);
+	cr_assert_eq(image_read(img, buf, sizeof(buf), 0), 0);
+	for (unsigned i = 0; i < sizeof(buf); i++) {
+		bool zeroed = (i >= 100 && i < 300) || (i >= (1 << 20) + 100 && i < (3 << 20) + 100);
+
+		cr_assert_eq(buf[i], zeroed ? 0 : 'x', "at %u", i);
+	}
+	image_close(img);
+}
+
 Test(image_file, read_only_changes_nothing)
 {
 	struct image *img;
@@ -169,6 +194,7 @@ Test(image_file, read_only_changes_nothing)
 	cr_assert(img->read_only);
 	cr_assert_eq(image_write(img, "x", 1, 0), -EROFS);
 	cr_assert_eq(image_punch(img, 0, 100), -EROFS);
+	cr_assert_eq(image_zero_in_place(img, 0, 100), -EROFS);
 	cr_assert_eq(image_resize(img, 200), -EROFS);
 	cr_assert_eq(image_flush(img), 0);
 	cr_assert_eq(image_read(img, &c, 1, 99), 0);
