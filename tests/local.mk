@@ -71,6 +71,7 @@ MOUNT_TESTS = \
 	tests/mount/check.sh \
 	tests/mount/cli.sh \
 	tests/mount/clone.sh \
+	tests/mount/discard.sh \
 	tests/mount/faults.sh \
 	tests/mount/filesystems.sh \
 	tests/mount/fio.sh \

@@ -231,7 +231,7 @@ zero_blocks(struct vol *v, uint64_t first, uint64_t end)
 }
 
 /*
- * Let [begin, end) read as zeros: whole blocks by unmapping, the edges by writing. Where the external origin would show, it
+ * Let [begin, end) read as zeros: whole blocks by unmapping where that is allowed, the edges by writing. Where the external origin would show, it
  * is not shown to so far an end any more, if that is all that is shown behind BEGIN; else zeros are mapped.
  */
 static int
@@ -245,7 +245,8 @@ zero_range(struct vol *v, uint64_t begin, uint64_t end)
 		r = vol_origin_lower(v, begin);
 	if (r && r != -EOPNOTSUPP)
 		return r;
-	if (first > last) /* all within one block */
+	/* Within one block, or without taking any away. */
+	if (first > last || v->pool->options.ignore_discard)
 		return zero_bytes(v, begin, end);
 	covered = min_u64(last, max_u64(first, blocks_of(v, vol_origin(v).end)));
 	r = zero_bytes(v, begin, first * size);
