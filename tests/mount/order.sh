@@ -23,19 +23,25 @@ kinds=(
 	superblock-merged
 	superblock-short
 )
-plan $((13 + ${#kinds[@]}))
+punch_kinds=(
+	no-punch
+	punch-after-reuse
+	punch-before-commit
+	punch-by-writer
+)
+plan $((15 + ${#kinds[@]} + ${#punch_kinds[@]}))
 
 check_order() {
 	python3 -B "$top_srcdir/tests/tools/check-order.py" "$@"
 }
 
-# traced DIR OPTIONS [STRACE_OPTION...]: a new pool, mounted, its daemon traced.
+# traced DIR SIZE OPTIONS [STRACE_OPTION...]: a new pool, mounted, its daemon traced.
 # What io_uring does is not to be seen, so that the check accepts none; how requests come is nothing to the order.
 traced() {
-	local dir=$1 options=$2 tries
-	shift 2
+	local dir=$1 size=$2 options=$3 tries
+	shift 3
 	mkdir "$dir/mnt"
-	thinfs format --data-size 256M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
+	thinfs format --data-size "$size" --metadata-size 8M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
 	cp "$dir/meta.img" "$dir/old.img"
 	on_exit _end_mount "$dir/mnt"
 	audit_at_exit "$dir/meta.img"
@@ -61,7 +67,7 @@ end_traced() {
 # --- one step after the other, each ended by fsync: the exact order ---
 
 dir=$(mktmp)
-traced "$dir" commit=3600,threads=2
+traced "$dir" 256M commit=3600,threads=2
 mnt=$dir/mnt
 put() {
 	dd if=/dev/urandom of="$mnt/$1" bs="$2" count=1 seek="$3" conv=notrunc,fsync status=none
@@ -121,7 +127,7 @@ done
 # --- many at once, with a quick timer: what always holds ---
 
 dir=$(mktmp)
-traced "$dir" commit=0.05
+traced "$dir" 256M commit=0.05
 mnt=$dir/mnt
 load() {
 	local jobs=() i
@@ -152,7 +158,7 @@ diag "$out"
 
 # The number that the metadata image has in the daemon is always the same.
 dir=$(mktmp)
-traced "$dir" commit=1
+traced "$dir" 256M commit=1
 pid=$(thinfs status "$dir/mnt" | sed -n 's/^served by *process //p')
 fd=
 for link in "/proc/$pid/fd"/*; do
@@ -162,22 +168,23 @@ thinfs umount "$dir/mnt"
 wait $strace_pid
 
 dir=$(mktmp)
-traced "$dir" commit=0.03 -e write="$fd"
+# So small that freed blocks are needed again; and punching takes a while, in which nobody may have them.
+traced "$dir" 22M commit=0.03 -e write="$fd" -e inject=fallocate:delay_enter=30000
 mnt=$dir/mnt
 once_each() {
 	local jobs i round
 	for i in 1 2 3; do
 		truncate -s 8M "$mnt/v$i"
 	done
-	for round in 1 2 3; do
+	for round in 1 2 3 4 5; do
 		jobs=()
 		for i in 1 2 3; do
 			# Whole blocks, and a part of one, of which the rest is copied or zeroed; none twice.
 			(
-				for n in $(shuf -i 0-79); do
+				for n in $(shuf -i 0-29); do
 					dd if=/dev/urandom of="$mnt/v$i" bs=64K count=1 seek="$n" conv=notrunc status=none || exit 1
 				done
-				for n in $(shuf -i 80-110); do
+				for n in $(shuf -i 40-49); do
 					dd if=/dev/urandom of="$mnt/v$i" bs=4K count=1 seek=$((n * 16 + 3)) conv=notrunc status=none || exit 1
 				done
 			) &
@@ -185,6 +192,7 @@ once_each() {
 		done
 		wait "${jobs[@]}" || return 1
 		mkdir "$mnt/.snapshots/$round" || return 1
+		((round == 1)) || rmdir "$mnt/.snapshots/$((round - 1))" || return 1
 	done
 }
 expect "mappings: the load" once_each
@@ -202,3 +210,18 @@ else
 	expect_failure "mappings: another order is noticed" "is the first to map" \
 		check_order --mappings "$dir/old.img" "$dir/data.img" "$dir/meta.img" "$dir/changed"
 fi
+
+# --- and what was given back ---
+
+read -r nr blocks again < <(sed -n 's/^\([0-9]*\) punches gave back \([0-9]*\) blocks; \([0-9]*\) .*/\1 \2 \3/p' <<<"$out")
+[ "${again:-0}" -ge 100 ] && ok "punches: freed blocks were written again" ||
+	not_ok "punches: only ${again:-0} freed blocks were written again"
+[ "${blocks:-0}" -ge $((5 * ${nr:-1})) ] && ok "punches: they are merged" || not_ok "punches: they are merged: ${nr:-?} for ${blocks:-?} blocks"
+for kind in "${punch_kinds[@]}"; do
+	if ! check_order mutate "$kind" --mappings "$dir/old.img" "$dir/data.img" "$dir/meta.img" "$dir/trace" >"$dir/changed"; then
+		not_ok "$kind: cannot be made: $(cat "$dir/changed")"
+	else
+		expect_failure "$kind: is noticed" "punch" \
+			check_order --mappings "$dir/old.img" "$dir/data.img" "$dir/meta.img" "$dir/changed"
+	fi
+done

@@ -5,6 +5,8 @@
     check-order.py [--concurrent] DATA META TRACE     fail unless every commit keeps the order
     check-order.py --mappings OLD DATA META TRACE     the same, of a concurrent load, by its mappings
     check-order.py mutate KIND DATA META TRACE        print the trace with one commit changed
+    check-order.py mutate KIND --mappings OLD DATA META TRACE
+                                                      the same, with one punch changed
 
 A commit ends with a write of the superblock. Every one of them must be:
 
@@ -26,7 +28,10 @@ have begun after the last write to any block that is mapped now and was not befo
 must write to no block twice that is not shared in between.
 
 Giving back freed blocks (FALLOC_FL_PUNCH_HOLE) is no data write: it may come at any time after the
-commit that freed them.
+commit that freed them. With --mappings that is checked, too: a punch must have begun after the last
+flush of that commit, and returned before the next write to any of the blocks; a block that a commit
+has freed must have been punched before it is written again; and it must be done by a thread that
+writes and flushes nothing. The load must have no need of punching for any other reason.
 """
 
 import re
@@ -50,10 +55,11 @@ class Event:
     def __init__(self, image, kind, offset, length, begin):
         self.image, self.kind, self.offset, self.length = image, kind, offset, length
         self.begin, self.end, self.result = begin, None, None
+        self.thread = None
         self.dump = bytearray()
 
     def __str__(self):
-        where = f" of {self.length} at {self.offset}" if self.kind == "write" else ""
+        where = f" of {self.length} at {self.offset}" if self.kind != "flush" else ""
         return f"line {self.begin + 1}: {self.kind} of {self.image}{where} = {self.result}"
 
 
@@ -127,6 +133,7 @@ def parse(lines, images):
             pid, name = call[1], call[2]
             event = event_of(name, call[3], images, n)
             if event:
+                event.thread = pid
                 events.append(event)
             if "<unfinished ...>" in line:
                 open_calls[pid] = (name, event)
@@ -251,32 +258,128 @@ class Metadata:
         return struct.unpack_from("<I", self.bytes, 336)[0] * 512
 
 
-def check_mappings(lines, images, old):
-    events = parse(lines, images)
+class Commit:
+    """What it maps, and what it freed; its superblock, and the line from which on it is durable."""
+
+    def __init__(self, superblock, durable, mapped, before):
+        self.superblock, self.durable, self.mapped = superblock, durable, mapped
+        self.new, self.freed = mapped - before, before - mapped
+
+
+def commits_of(events, old):
     metadata = Metadata(old)
-    size = metadata.data_block_size()
-    before, start, fresh = metadata.mapped(), -1, 0
-    for superblock in events:
-        if superblock.image != "metadata" or superblock.kind != "write":
+    before, commits = metadata.mapped(), []
+    for event in events:
+        if event.image != "metadata" or event.kind != "write":
             continue
-        metadata.write(superblock)
-        if superblock.offset != 0:
-            continue
-        new = metadata.mapped() - before
+        metadata.write(event)
+        if event.offset == 0:
+            durable = next(e.end for e in events if e.image == "metadata" and e.kind == "flush"
+                           and e.result == 0 and e.begin > event.end)
+            commits.append(Commit(event, durable, metadata.mapped(), before))
+            before = commits[-1].mapped
+    return commits, metadata.data_block_size()
+
+
+def blocks_of(event, size):
+    return set(range(event.offset // size, (event.offset + event.length - 1) // size + 1)) if event.length else set()
+
+
+def check_mappings(events, commits, size):
+    start, fresh = -1, 0
+    for commit in commits:
+        superblock = commit.superblock
         first = min(e.begin for e in events if e.image == "metadata" and e.kind == "write"
                     and e.begin > start)
         flush = good_flush(events, "data", start, first)
         for event in events:
             if event.image != "data" or event.kind == "flush" or event.begin > superblock.begin \
-                    or event.length == 0 or (flush and event.end < flush.begin):
+                    or (flush and event.end < flush.begin):
                 continue
-            blocks = set(range(event.offset // size, (event.offset + event.length - 1) // size + 1))
-            if blocks & new:
-                raise Bad(f"{event}: to block {min(blocks & new)}, which the commit of {superblock} is "
+            early = blocks_of(event, size) & commit.new
+            if early:
+                raise Bad(f"{event}: to block {min(early)}, which the commit of {superblock} is "
                           f"the first to map, not before the flush of the data: {flush}")
-        fresh += len(new)
-        before, start = metadata.mapped(), superblock.end
+        fresh += len(commit.new)
+        start = superblock.end
     return fresh
+
+
+# --- giving back ---------------------------------------------------------------------------------
+
+
+def check_punch(punch, commits, size):
+    """Whether nothing that is durable, or may be so while it is under way, has these blocks."""
+    durable = [c for c in commits if c.durable < punch.begin]
+    later = [c for c in commits if punch.begin <= c.durable and c.superblock.begin < punch.end]
+    for commit in durable[-1:] + later:
+        hit = blocks_of(punch, size) & commit.mapped
+        if hit:
+            raise Bad(f"{punch}: the commit of {commit.superblock} has block {min(hit)}")
+
+
+def first_write(writes, block, after):
+    return next((w for w in writes.get(block, ()) if w.begin > after), None)
+
+
+def check_punches(events, commits, size):
+    """How many there are, of how many blocks, and how many of those were written again."""
+    punches = [e for e in events if e.image == "data" and e.kind == "punch"]
+    busy = {e.thread for e in events if e.kind != "punch"}
+    writes, punched, again = {}, {}, 0
+    for event in events:
+        for block in blocks_of(event, size) if event.image == "data" else ():
+            (punched if event.kind == "punch" else writes).setdefault(block, []).append(event)
+    for punch in punches:
+        if punch.thread in busy:
+            raise Bad(f"{punch}: by a thread that writes or flushes, too")
+        check_punch(punch, commits, size)
+    for commit in commits:
+        for block in commit.freed:
+            write = first_write(writes, block, commit.superblock.begin)
+            if not write:
+                continue
+            again += 1
+            if not any(commit.durable < p.begin and p.end < write.begin for p in punched.get(block, ())):
+                raise Bad(f"{write}: to block {block}, which was freed by the commit of {commit.superblock}, "
+                          "and not punched since")
+    return len(punches), sum(map(len, punched.values())), again
+
+
+def find_punch(events, commits, size):
+    """A punch of blocks that one commit freed and some of which are written again later: with that commit, and
+    the first of those writes."""
+    for punch in events:
+        if punch.kind != "punch":
+            continue
+        for commit in reversed(commits):
+            blocks = blocks_of(punch, size) & commit.freed
+            if commit.durable > punch.begin or not blocks:
+                continue
+            for write in events:
+                if write.image == "data" and write.kind == "write" and write.begin > punch.end \
+                        and blocks_of(write, size) & blocks:
+                    return punch, commit, write
+            break
+    raise Bad("no punch in the trace can be changed")
+
+
+def mutate_punch(kind, lines, images, old):
+    events = parse(lines, images)
+    commits, size = commits_of(events, old)
+    punch, commit, write = find_punch(events, commits, size)
+    out = list(lines)
+    text = out[punch.begin].replace(" <unfinished ...>", ") = 0")
+    out[punch.begin] = out[punch.end] = ""
+    if kind == "punch-before-commit":
+        out[commit.superblock.begin] = text + out[commit.superblock.begin]
+    elif kind == "punch-after-reuse":
+        out[write.end] += text
+    elif kind == "punch-by-writer":
+        out[punch.end] = text.replace(punch.thread, write.thread, 1)
+    elif kind != "no-punch":
+        sys.exit(f"no such change: {kind}")
+    return out
 
 
 # --- changing a trace ---------------------------------------------------------------------------
@@ -364,12 +467,16 @@ def main():
         lines = f.readlines()
     try:
         if kind:
-            sys.stdout.writelines(mutate(kind, lines, images))
+            sys.stdout.writelines(mutate_punch(kind, lines, images, old) if old else mutate(kind, lines, images))
             return 0
         commits, writes = check(lines, images, concurrent or old is not None)
         print(f"{commits} commits, {writes} data writes")
         if old:
-            print(f"{check_mappings(lines, images, old)} blocks were mapped")
+            events = parse(lines, images)
+            mappings = commits_of(events, old)
+            print(f"{check_mappings(events, *mappings)} blocks were mapped")
+            nr, blocks, again = check_punches(events, *mappings)
+            print(f"{nr} punches gave back {blocks} blocks; {again} were written again")
     except Bad as error:
         print(error)
         return 1
