@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sm_flush: writing a space map down, once a transaction.
+ * sm_flush: writing a space map down, once a transaction; counts of 3 and more already before, when they are many.
  *
  * Flushing the metadata map changes it: each changed bitmap needs a new block, whose allocation
  * changes a bitmap. The loop in flush_metadata() ends because a bitmap is placed once in a
@@ -113,6 +113,15 @@ flush_counts(struct space_map *sm)
 		r = flush_count(sm, blocks[i]);
 	free(blocks);
 	return r;
+}
+
+/* About a millisecond's worth. */
+#define COUNTS_TO_SETTLE 1024U
+
+int
+sm_settle_counts(struct space_map *sm)
+{
+	return sm->changed_counts.nr >= COUNTS_TO_SETTLE ? flush_counts(sm) : 0;
 }
 
 static int

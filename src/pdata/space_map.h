@@ -8,7 +8,7 @@
  * Counts change in memory: the bitmaps that are in use are kept as they will be written, counts
  * of 3 and more that changed are in a table. sm_flush() writes both into the open transaction,
  * once, when it is frozen; so no change of a count allocates anything, and the metadata map's
- * regress (S 7.2) is a short loop in one place.
+ * regress (S 7.2) is a short loop in one place. sm_settle_counts() keeps that table short.
  *
  * A block is *busy* when it may not be handed out: counted, freed in a transaction that is not
  * durable yet (the last commit may still need it, S 6.6), or reserved. A reservation is known to
@@ -133,6 +133,13 @@ int sm_behind_fence(struct space_map *sm, uint64_t *used, uint64_t *pending);
 int sm_shrink(struct space_map *sm);
 /* Blocks of metadata that this may take, and free, at most. */
 void sm_shrink_cost(const struct space_map *sm, uint64_t *taken, uint64_t *freed);
+
+/*
+ * When many counts of 3 and more have changed, bring them into the open transaction now, so that sm_flush() never finds
+ * millions to do in one hold of the metadata lock. Takes no block that sm_flush_cost() has not counted. Not from within an
+ * operation on a tree.
+ */
+int sm_settle_counts(struct space_map *sm);
 
 /*
  * Bring all changes into the open transaction. The data map first, then the metadata map; after

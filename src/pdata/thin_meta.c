@@ -329,6 +329,10 @@ meta_begin_change(struct thin_meta *m)
 int
 meta_end_change(struct thin_meta *m, int r)
 {
+	if (!r)
+		r = sm_settle_counts(m->data_sm);
+	if (!r)
+		r = sm_settle_counts(m->meta_sm);
 	if (r)
 		m->broken = true;
 	else
