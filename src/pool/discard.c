@@ -14,6 +14,7 @@
 #include <linux/falloc.h>
 
 #include "pool/catalog.h"
+#include "pool/pace.h"
 #include "pool/pool_internal.h"
 #include "util/minmax.h"
 
@@ -26,10 +27,10 @@
 
 /* One step: *next is where to go on. */
 static int
-unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
+unmap_step(struct vol *v, struct pace *pace, uint64_t begin, uint64_t end, uint64_t *next)
 {
 	struct thin_dev *dev;
-	int r = pool_begin_change(v->pool, 0, 0, META_TO_UNMAP);
+	int r = pace_begin_change(pace, META_TO_UNMAP);
 
 	if (r)
 		return r;
@@ -37,21 +38,22 @@ unmap_step(struct vol *v, uint64_t begin, uint64_t end, uint64_t *next)
 	if (!r)
 		r = vol_keep_size(v);
 	if (!r)
-		r = dev_unmap(dev, begin, end, pool_step(v->pool, UNMAP_AT_ONCE), META_TO_UNMAP, next);
-	pool_end_change(v->pool);
+		r = dev_unmap(dev, begin, end, pace->nr, META_TO_UNMAP, next);
+	pace_end_change(pace);
 	return r;
 }
 
 int
 vol_unmap(struct vol *v, uint64_t first, uint64_t end)
 {
+	struct pace pace = pace_start(v->pool, UNMAP_AT_ONCE);
 	int r = 0;
 
 	while (first < end && !r) {
-		r = unmap_step(v, first, end, &first);
+		r = unmap_step(v, &pace, first, end, &first);
 		/* What this transaction freed can be used after a commit. */
 		if (r == -ENOSPC && pool_sync_wait(v->pool, NULL) != -EIO)
-			r = unmap_step(v, first, end, &first);
+			r = unmap_step(v, &pace, first, end, &first);
 	}
 	return r;
 }

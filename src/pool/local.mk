@@ -17,6 +17,8 @@ libpool_a_SOURCES = \
 	src/pool/names.c \
 	src/pool/origin.c \
 	src/pool/origin.h \
+	src/pool/pace.c \
+	src/pool/pace.h \
 	src/pool/passdown.c \
 	src/pool/passdown.h \
 	src/pool/placement.c \

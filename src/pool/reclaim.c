@@ -11,9 +11,10 @@
 #include <errno.h>
 
 #include "pool/catalog.h"
+#include "pool/pace.h"
 #include "pool/pool_internal.h"
 
-/* Mappings taken back in one hold of meta_lock: a few milliseconds, when they are scattered. */
+/* Mappings taken back in one hold of meta_lock: at most a millisecond, when they are scattered. */
 #define RECLAIM_AT_ONCE 1024U
 
 /* Volumes looked at in one hold of meta_lock. */
@@ -58,9 +59,9 @@ reclaim_whole(struct vol *v)
 	return r;
 }
 
-/* One step under one hold of meta_lock; *done: the device is gone, or not to go. */
+/* One step of at most NR mappings under one hold of meta_lock; *done: the device is gone, or not to go. */
 static int
-step(struct vol *v, bool committed, bool *done)
+step(struct vol *v, unsigned nr, bool committed, bool *done)
 {
 	struct pool *p = v->pool;
 	struct thin_dev *dev;
@@ -88,22 +89,23 @@ step(struct vol *v, bool committed, bool *done)
 			return r;
 		r = vol_dev(v, &dev);
 	}
-	return r ? r : dev_shed(dev, pool_step(p, RECLAIM_AT_ONCE), &left);
+	return r ? r : dev_shed(dev, nr, &left);
 }
 
 static int
 reclaim_device(struct vol *v)
 {
 	struct pool *p = v->pool;
+	struct pace pace = pace_start(p, RECLAIM_AT_ONCE);
 	bool done = false, committed = false;
 	int r = 0;
 
 	while (!done && !r && !p->reclaim_stop) {
-		r = pool_begin_change(p, 0, 0, META_TO_DELETE);
+		r = pace_begin_change(&pace, META_TO_DELETE);
 		if (r)
 			break;
-		r = step(v, committed, &done);
-		pool_end_change(p);
+		r = step(v, pace.nr, committed, &done);
+		pace_end_change(&pace);
 		if (!r) {
 			committed = false;
 		} else if (r == -ENOSPC && !committed) {

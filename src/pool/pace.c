@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <config.h>
+
+#include <time.h>
+
+#include "pool/pace.h"
+#include "pool/pool_internal.h"
+
+#define NR_MIN 32U
+
+#define LONG_NS 2000000
+#define SHORT_NS 500000
+/* Whatever made a step take that long. */
+#define PAUSE_MAX_NS 20000000
+
+static int64_t
+monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+struct pace
+pace_start(struct pool *p, unsigned max_nr)
+{
+	unsigned nr = pool_step(p, max_nr);
+
+	return (struct pace){.pool = p, .nr = nr, .max_nr = nr};
+}
+
+int
+pace_begin_change(struct pace *pace, enum meta_purpose purpose)
+{
+	struct timespec pause = {.tv_nsec = pace->took_ns < PAUSE_MAX_NS ? pace->took_ns : PAUSE_MAX_NS};
+	int r;
+
+	if (pace->took_ns && pace->pool->timer_runs)
+		nanosleep(&pause, NULL);
+	r = pool_begin_change(pace->pool, 0, 0, purpose);
+	pace->began_ns = monotonic_ns();
+	return r;
+}
+
+void
+pace_end_change(struct pace *pace)
+{
+	pace->took_ns = monotonic_ns() - pace->began_ns;
+	pool_end_change(pace->pool);
+	if (pace->took_ns > LONG_NS && pace->nr / 2 >= NR_MIN)
+		pace->nr /= 2;
+	else if (pace->took_ns < SHORT_NS)
+		pace->nr = pace->nr < pace->max_nr / 2 ? pace->nr * 2 : pace->max_nr;
+}
