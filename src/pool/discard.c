@@ -46,7 +46,7 @@ unmap_step(struct vol *v, struct pace *pace, uint64_t begin, uint64_t end, uint6
 int
 vol_unmap(struct vol *v, uint64_t first, uint64_t end)
 {
-	struct pace pace = pace_start(v->pool, UNMAP_AT_ONCE);
+	struct pace pace = pace_start(v->pool, pool_step(v->pool, UNMAP_AT_ONCE));
 	int r = 0;
 
 	while (first < end && !r) {

@@ -25,19 +25,43 @@ monotonic_ns(void)
 struct pace
 pace_start(struct pool *p, unsigned max_nr)
 {
-	unsigned nr = pool_step(p, max_nr);
+	return (struct pace){.pool = p, .nr = max_nr, .max_nr = max_nr};
+}
 
-	return (struct pace){.pool = p, .nr = nr, .max_nr = nr};
+static void
+pause_between(struct pace *pace)
+{
+	struct timespec pause = {.tv_nsec = pace->took_ns < PAUSE_MAX_NS ? pace->took_ns : PAUSE_MAX_NS};
+
+	if (pace->took_ns)
+		nanosleep(&pause, NULL);
+}
+
+void
+pace_begin(struct pace *pace)
+{
+	pause_between(pace);
+	pace->began_ns = monotonic_ns();
+}
+
+void
+pace_end(struct pace *pace)
+{
+	if (!pace->pool->options.commit_interval_ms)
+		return;
+	pace->took_ns = monotonic_ns() - pace->began_ns;
+	if (pace->took_ns > LONG_NS && pace->nr / 2 >= NR_MIN)
+		pace->nr /= 2;
+	else if (pace->took_ns < SHORT_NS)
+		pace->nr = pace->nr < pace->max_nr / 2 ? pace->nr * 2 : pace->max_nr;
 }
 
 int
 pace_begin_change(struct pace *pace, enum meta_purpose purpose)
 {
-	struct timespec pause = {.tv_nsec = pace->took_ns < PAUSE_MAX_NS ? pace->took_ns : PAUSE_MAX_NS};
 	int r;
 
-	if (pace->took_ns && pace->pool->timer_runs)
-		nanosleep(&pause, NULL);
+	pause_between(pace);
 	r = pool_begin_change(pace->pool, 0, 0, purpose);
 	pace->began_ns = monotonic_ns();
 	return r;
@@ -46,10 +70,6 @@ pace_begin_change(struct pace *pace, enum meta_purpose purpose)
 void
 pace_end_change(struct pace *pace)
 {
-	pace->took_ns = monotonic_ns() - pace->began_ns;
+	pace_end(pace);
 	pool_end_change(pace->pool);
-	if (pace->took_ns > LONG_NS && pace->nr / 2 >= NR_MIN)
-		pace->nr /= 2;
-	else if (pace->took_ns < SHORT_NS)
-		pace->nr = pace->nr < pace->max_nr / 2 ? pace->nr * 2 : pace->max_nr;
 }

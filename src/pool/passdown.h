@@ -4,7 +4,7 @@
  *
  * A block whose last reference went in a transaction stays reserved when that is durable, until
  * its place has been punched (a file) or discarded (a block device): were it handed out before,
- * the discard would hit its new data. Done by a thread of its own, in large merged ranges, so that
+ * the discard would hit its new data. Done by a thread of its own, in merged ranges, so that
  * nobody's commit waits for it.
  */
 #ifndef THINFS_POOL_PASSDOWN_H

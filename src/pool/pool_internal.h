@@ -130,7 +130,7 @@ struct passdown {
 	pthread_cond_t wake, idle;
 	struct runs queue; /* lock */
 	bool busy; /* lock: some are being discarded */
-	bool stop; /* lock */
+	atomic_bool stop; /* changes under lock */
 	pthread_t thread;
 	bool runs;
 };

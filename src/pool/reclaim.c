@@ -96,7 +96,7 @@ static int
 reclaim_device(struct vol *v)
 {
 	struct pool *p = v->pool;
-	struct pace pace = pace_start(p, RECLAIM_AT_ONCE);
+	struct pace pace = pace_start(p, pool_step(p, RECLAIM_AT_ONCE));
 	bool done = false, committed = false;
 	int r = 0;
 
