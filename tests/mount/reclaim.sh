@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Removing a volume with two million scattered mappings: the name goes at once, the space in the background, without
 # holding up what others do; a daemon that is killed half-way leaves a sound pool, and the next one goes on.
+TEST_TIMEOUT=600
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq python3 thin_check thin_restore
 plan 12
 
-# The promise is 10 ms for rm, and no write 50 ms slower than usual; other tests, and sanitizers, take time too.
-rm_ms=50 stall_ms=300
-! grep -q __asan_init "$THINFS" || rm_ms=200 stall_ms=2000
+# The promise; the best of some rounds has to keep it, since other tests take time, too. With sanitizers all takes ten times as long.
+rm_ms=10 stall_ms=50 rounds=5
+! grep -q __asan_init "$THINFS" || rm_ms=100 stall_ms=500
 
 dir=$(mktmp)
 
@@ -31,28 +32,13 @@ status() {
 	thinfs status --json "$MNT" | jq "$1"
 }
 
-# The longest of writes of 4 KiB for two seconds, and how much longer than 99 of 100 it took, in ms; with a volume as the
-# third argument, that is removed meanwhile, and what that took is told, too.
-cat >"$dir/writes.py" <<'END'
-import mmap, os, random, sys, threading, time
-fd = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
-piece = mmap.mmap(-1, 4096)
-took, removal = [], []
-def remove():
-    begin = time.perf_counter()
-    os.unlink(sys.argv[2])
-    removal.append(time.perf_counter() - begin)
-thread = threading.Thread(target=remove)
-end = time.time() + 2
-if len(sys.argv) > 2:
-    thread.start()
-while time.time() < end:
-    begin = time.perf_counter()
-    os.pwritev(fd, [piece], random.randrange(4096) * 4096)
-    took.append(time.perf_counter() - begin)
-took.sort()
-print(*(int(t * 1000) for t in [took[-1] - took[len(took) * 99 // 100]] + removal))
-END
+# How long unlink(2) takes, in ms.
+remove() {
+	python3 -c 'import os, sys, time
+begin = time.perf_counter()
+os.unlink(sys.argv[1])
+print(round((time.perf_counter() - begin) * 1000, 1))' "$1"
+}
 
 eventually() {
 	local tries
@@ -75,7 +61,6 @@ thinfs clone "$MNT/big" "$MNT/again" # which keeps all of it, for another time
 thinfs sync "$MNT"
 full=$(status .data.used)
 is "two million mappings" "$(status '.data.used >= 2097152 * 65536')" true
-diag "usually the longest write takes $(python3 -B "$dir/writes.py" "$MNT/other") ms longer than 99 of 100"
 
 # What a clone shares needs no time at all: give the other one a root of its own.
 rm "$MNT/again"
@@ -95,28 +80,56 @@ kill_half_way() {
 	[ "$left" -gt 0 ]
 }
 
-begin=${EPOCHREALTIME/./}
-rm "$MNT/big"
-ms=$(((${EPOCHREALTIME/./} - begin) / 1000))
-[ $ms -le $rm_ms ] && ok "rm returns in $ms ms" || not_ok "rm returns in $ms ms, more than $rm_ms"
+diag "rm takes $(remove "$MNT/big") ms"
 is "the name has gone" "$(ls "$MNT")" other
 is "status says what is to come back" "$(status '.reclaim.volumes == 1 and .reclaim.bytes > 0')" true
 expect "the daemon is killed half-way" kill_half_way
-expect "what it leaves is sound" sh -c "'$THINFS' check '$dir/meta.img' && thin_check '$dir/meta.img'"
+expect "what it leaves is sound" audit_pool "$dir/meta.img"
 mount_pool "$dir"
 expect "the space comes back after the next mount" eventually used_at_most $((32 << 20))
 is "nothing more is to come" "$(status .reclaim.volumes)" 0
 expect "others' data are as they were" cmp "$MNT/other" "$dir/other"
 thinfs umount "$MNT"
 
-# Once more, with writes to another volume under way.
-cp "$dir/restored.img" "$dir/meta.img"
-mount_pool "$dir"
-mv "$MNT/thin-1" "$MNT/big"
-truncate -s 16M "$MNT/other"
-fallocate -l 16M "$MNT/other"
-thinfs sync "$MNT"
-read -r stall ms < <(python3 -B "$dir/writes.py" "$MNT/other" "$MNT/big")
-[ "${stall:-9999}" -le $stall_ms ] && ok "meanwhile no write to another volume takes $stall_ms ms longer than usual: $stall ms (rm: $ms ms)" ||
-	not_ok "a write to another volume takes $stall ms longer than 99 of 100, more than $stall_ms"
-expect "the space comes back" eventually used_at_most $((32 << 20))
+# Once more, with fio on another volume: usually, and during the removal.
+expect "what is left when all has come back is sound" audit_pool "$dir/meta.img"
+
+# Writes of 4 KiB to the other volume for $1 ms: in ms, what 99 of 100 take at most, and the longest.
+write_meanwhile() {
+	fio --name=w --filename="$MNT/other" --size=16M --rw=randwrite --bs=4k --direct=1 --ioengine=psync --thread \
+		--time_based --runtime="$1ms" --output-format=json |
+		jq -r '.jobs[0].write.clat_ns | "\(.percentile["99.000000"] / 1e6) \(.max / 1e6)"'
+}
+
+# One round: rm_kept and stall_kept are set when it was as promised.
+removal_under_load() {
+	local usual longest took
+	cp "$dir/restored.img" "$dir/meta.img"
+	mount_pool "$dir"
+	mv "$MNT/thin-1" "$MNT/big"
+	truncate -s 16M "$MNT/other"
+	fallocate -l 16M "$MNT/other"
+	thinfs sync "$MNT"
+	read -r usual _ < <(write_meanwhile 1500)
+	coproc { write_meanwhile 3000; }
+	sleep 1
+	took=$(remove "$MNT/big")
+	read -r _ longest <&"${COPROC[0]}"
+	wait "$COPROC_PID"
+	eventually used_at_most $((32 << 20)) && thinfs umount "$MNT" || { diag "the space does not come back"; return 1; }
+	diag "99 of 100 writes usually take $usual ms; during the removal the longest took $longest ms; rm: $took ms"
+	! jq -en "$took <= $rm_ms" >/dev/null || rm_kept=true
+	! jq -en "$longest <= $usual + $stall_ms" >/dev/null || stall_kept=true
+}
+
+rm_kept=false stall_kept=false
+if command -v fio >/dev/null; then
+	for ((round = 0; round < rounds; round++)); do
+		removal_under_load || break
+		$rm_kept && $stall_kept && break
+	done
+	expect "rm returns within $rm_ms ms" $rm_kept
+	expect "meanwhile no write to another volume takes $stall_ms ms longer than 99 of 100 usually do" $stall_kept
+else
+	skip 2 "no program 'fio'"
+fi

@@ -8,7 +8,9 @@
 
 #include "pdata/block_cache.h"
 #include "pdata/check.h"
+#include "pdata/space_map_internal.h"
 #include "pdata/superblock.h"
+#include "pdata/thin_meta_internal.h"
 #include "unit/pdata/meta_fixture.h"
 #include "unit/random.h"
 
@@ -360,4 +362,51 @@ Test(thin_meta, a_full_pool_of_512_blocks_can_be_emptied)
 Test(thin_meta, a_full_pool_of_the_least_size_can_be_emptied)
 {
 	fill_and_empty(64, 4000); /* METADATA_BYTES_LEAST of pool/format.c */
+}
+
+/* What changes of counts wait for the transaction to be frozen, in one hold of the metadata lock. */
+static void
+expect_little_to_freeze(const struct fixture *f)
+{
+	cr_assert(f->m->data_sm->changed_counts.nr < 2048, "%zu counts wait", f->m->data_sm->changed_counts.nr);
+}
+
+#define SHARED 6000U
+#define SHARERS 5U
+
+static void
+share_all(struct fixture *f, struct thin_dev *from, uint32_t id)
+{
+	struct thin_dev *to;
+
+	cr_assert_eq(meta_create_thin(f->m, id), 0);
+	cr_assert_eq(dev_open(f->m, id, &to), 0);
+	for (unsigned i = 0; i < SHARED; i += 500) {
+		cr_assert_eq(dev_share(from, i, to, i, 500), 0);
+		expect_little_to_freeze(f);
+	}
+	dev_close(to);
+}
+
+Test(thin_meta, counts_do_not_wait_for_the_commit)
+{
+	struct thin_dev *d;
+	struct fixture f;
+	uint64_t left = SHARED;
+
+	fixture_make(&f, 4096, 2 * SHARED);
+	cr_assert_eq(meta_create_thin(f.m, 1), 0);
+	cr_assert_eq(fixture_map(&f, 1, 0, SHARED), SHARED);
+	cr_assert_eq(dev_open(f.m, 1, &d), 0);
+	for (uint32_t id = 2; id <= SHARERS; id++)
+		share_all(&f, d, id);
+	fixture_commit(&f);
+	fixture_commit(&f);
+	while (left) {
+		cr_assert_eq(dev_shed(d, 500, &left), 0);
+		expect_little_to_freeze(&f);
+	}
+	fixture_commit(&f);
+	dev_close(d);
+	fixture_free(&f);
 }

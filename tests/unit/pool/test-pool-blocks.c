@@ -11,6 +11,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,5 +304,43 @@ Test(pool_blocks, volumes_written_at_once_do_not_alternate)
 	for (unsigned k = 0; k < 3; k++)
 		cr_assert_leq(nr_stretches(&t, ids[k], 900), 5, "%u", nr_stretches(&t, ids[k], 900));
 	open_pool(&t);
+	end(&t);
+}
+
+/* --- giving space back --- */
+
+static uint64_t longest_discard, discarded;
+
+static int
+measure_discard(struct image *img, uint64_t offset, uint64_t len)
+{
+	(void)img;
+	(void)offset;
+	longest_discard = len > longest_discard ? len : longest_discard;
+	discarded += len;
+	return 0;
+}
+
+/* A filesystem lets nobody write meanwhile. */
+Test(pool_blocks, large_ranges_are_given_back_in_pieces)
+{
+	struct image_ops ops;
+	struct test t;
+	struct vol *v;
+
+	begin(&t, 4000);
+	ops = *t.data.image.ops;
+	ops.discard = measure_discard;
+	t.data.image.ops = &ops;
+	create(&t, "v");
+	v = look_up(&t, "v");
+	cr_assert_eq(vol_fallocate(v, 0, 0, 3200 * BLOCK), 0);
+	cr_assert_eq(pool_sync_wait(t.p, NULL), 0);
+	discarded = 0;
+	cr_assert_eq(vol_fallocate(v, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3200 * BLOCK), 0);
+	cr_assert_eq(pool_sync_wait(t.p, NULL), 0);
+	cr_assert(discarded >= 3200 * BLOCK, "%ju bytes", (uintmax_t)discarded);
+	cr_assert(longest_discard > BLOCK && longest_discard <= 32 << 20, "%ju bytes at once", (uintmax_t)longest_discard);
+	vol_put(v);
 	end(&t);
 }
