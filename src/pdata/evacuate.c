@@ -20,21 +20,48 @@
 struct evacuation {
 	struct thin_meta *m;
 	uint64_t first; /* data blocks from here on must go */
-	uint64_t *settled; /* one bit a metadata block: a committed node that leads to none of them */
-	uint64_t nr_settled;
+	uint64_t *known; /* two bits a metadata block, of committed nodes: what follows */
+	uint64_t nr_known;
+	struct u64map passed; /* nodes that are not spared, as far as they have been looked at for what moves next */
 };
+
+/* The node leads to none that must go; or to none of those that move next. */
+#define SETTLED 1U
+#define SPARED 2U
+#define ALL_SPARED 0xAAAAAAAAAAAAAAAAULL
+
+static bool
+is_known(const struct evacuation *e, uint64_t nr, unsigned what)
+{
+	return nr < e->nr_known && e->known[nr / 32] >> 2 * (nr % 32) & what;
+}
+
+static void
+set_known(struct evacuation *e, uint64_t nr, unsigned what)
+{
+	if (nr < e->nr_known)
+		e->known[nr / 32] |= (uint64_t)what << 2 * (nr % 32);
+}
 
 static bool
 is_settled(const struct evacuation *e, uint64_t nr)
 {
-	return nr < e->nr_settled && e->settled[nr / 64] >> (nr % 64) & 1;
+	return is_known(e, nr, SETTLED);
 }
 
 static void
 settle(struct evacuation *e, uint64_t nr)
 {
-	if (nr < e->nr_settled)
-		e->settled[nr / 64] |= 1ULL << (nr % 64);
+	set_known(e, nr, SETTLED);
+}
+
+/* Something else moves next. */
+static void
+spare_none(struct evacuation *e)
+{
+	for (uint64_t i = 0; i <= e->nr_known / 32; i++)
+		e->known[i] &= ~ALL_SPARED;
+	u64map_clear(&e->passed);
 }
 
 static uint64_t
@@ -68,16 +95,16 @@ evacuation_begin(struct thin_meta *m, uint64_t first, uint64_t kept, struct evac
 		return -ENOMEM;
 	e->m = m;
 	e->first = first;
-	e->nr_settled = bc_nr_blocks(m->bc);
-	e->settled = calloc(e->nr_settled / 64 + 1, sizeof(*e->settled));
-	r = e->settled ? sm_fence(m->data_sm, first) : -ENOMEM;
+	e->nr_known = bc_nr_blocks(m->bc);
+	e->known = calloc(e->nr_known / 32 + 1, sizeof(*e->known));
+	r = e->known ? sm_fence(m->data_sm, first) : -ENOMEM;
 	if (r) {
-		free(e->settled);
+		free(e->known);
 		free(e);
 		return r;
 	}
-	m->txn.known = e->settled;
-	m->txn.nr_known = e->nr_settled;
+	m->txn.known = e->known;
+	m->txn.nr_known = e->nr_known;
 	*out = e;
 	return 0;
 }
@@ -89,7 +116,8 @@ evacuation_end(struct evacuation *e)
 	e->m->txn.nr_known = 0;
 	if (e->m->data_sm)
 		sm_unfence(e->m->data_sm);
-	free(e->settled);
+	u64map_clear(&e->passed);
+	free(e->known);
 	free(e);
 }
 
@@ -110,6 +138,42 @@ evacuation_left(struct evacuation *e, uint64_t *used, uint64_t *pending)
 	return r ? r : sm_behind_fence(e->m->data_sm, used, pending);
 }
 
+/* --- what moves --- */
+
+/* Most blocks need no search: what moves at once lies together, as a rule. */
+struct movers {
+	const struct u64map *moves;
+	uint64_t lowest, highest;
+};
+
+static struct movers
+movers_of(const struct u64map *moves)
+{
+	struct movers mv = {.moves = moves, .lowest = UINT64_MAX};
+	uint64_t from, unused;
+	size_t pos = 0;
+
+	while (u64map_next(moves, &pos, &from, &unused)) {
+		mv.lowest = min_u64(mv.lowest, from);
+		mv.highest = max_u64(mv.highest, from);
+	}
+	return mv;
+}
+
+static bool
+leaf_moves(const struct movers *mv, const struct disk_node *n)
+{
+	uint64_t unused;
+
+	for (unsigned i = 0; i < node_nr(n); i++) {
+		uint64_t dblock = dblock_of(node_value(n, i));
+
+		if (dblock >= mv->lowest && dblock <= mv->highest && u64map_get(mv->moves, dblock, &unused))
+			return true;
+	}
+	return false;
+}
+
 /* --- searching --- */
 
 struct search {
@@ -121,6 +185,7 @@ struct search {
 	struct evacuee *found;
 	unsigned max, nr;
 	uint64_t next; /* where to go on after it was stopped */
+	const struct movers *movers; /* find nothing, but spare the nodes that lead to none of these; or NULL */
 };
 
 /* 1: stopped */
@@ -152,12 +217,37 @@ search_leaf(struct search *s, const struct btree_step *step)
 }
 
 static bool
-all_children_settled(const struct search *s, const struct disk_node *n)
+all_children_known(const struct search *s, const struct disk_node *n, unsigned what)
 {
 	for (unsigned i = 0; i < node_nr(n); i++)
-		if (!is_settled(s->e, node_child(n, i)))
+		if (!is_known(s->e, node_child(n, i), what))
 			return false;
 	return true;
+}
+
+/* Node NR need not be looked at (again). That its number may stand for another one by now does no harm. */
+static bool
+may_pass(const struct search *s, uint64_t nr)
+{
+	uint64_t unused;
+
+	if (!s->movers)
+		return is_settled(s->e, nr);
+	return is_known(s->e, nr, SETTLED | SPARED) || u64map_get(&s->e->passed, nr, &unused);
+}
+
+/* All of the node has been looked at. */
+static int
+end_node(struct search *s, const struct btree_step *step)
+{
+	const struct disk_node *n = step_node(step);
+	unsigned what = s->movers ? SETTLED | SPARED : SETTLED;
+
+	if (!bc_is_dirty(step->block) && (node_is_leaf(n) ? !leaf_moves(s->movers, n) : all_children_known(s, n, what)))
+		set_known(s->e, step->block->nr, s->movers ? SPARED : SETTLED);
+	else if (s->movers)
+		return u64map_set(&s->e->passed, step->block->nr, 0);
+	return 0;
 }
 
 static int
@@ -167,11 +257,11 @@ search_node(struct search *s, const struct btree_step *step)
 	int i = node_find(n, s->begin), r = 0;
 
 	if (node_is_leaf(n))
-		return search_leaf(s, step);
+		return s->movers ? end_node(s, step) : search_leaf(s, step);
 	for (i = i < 0 ? 0 : i; !r && i < (int)node_nr(n); i++) {
 		struct btree_step child;
 
-		if (is_settled(s->e, node_child(n, (unsigned)i)))
+		if (may_pass(s, node_child(n, (unsigned)i)))
 			continue;
 		if (!s->nodes_left) {
 			s->next = max_u64(s->begin, node_key(n, (unsigned)i));
@@ -184,9 +274,7 @@ search_node(struct search *s, const struct btree_step *step)
 		r = search_node(s, &child);
 		btree_step_put(&child);
 	}
-	if (!r && !bc_is_dirty(step->block) && all_children_settled(s, n))
-		settle(s->e, step->block->nr);
-	return r;
+	return r ? r : end_node(s, step);
 }
 
 static int
@@ -197,10 +285,10 @@ search_dev(struct search *s, uint32_t id)
 	uint64_t nr;
 	int r = meta_peek_dev(s->e->m, id, &info, &nr);
 
-	if (r || is_settled(s->e, nr))
+	s->nodes_left -= s->nodes_left != 0; /* devices without anything take time, too */
+	if (r || may_pass(s, nr))
 		return r;
 	s->snapshotted_time = info.snapshotted_time;
-	s->nodes_left -= s->nodes_left != 0;
 	r = btree_step_root(&s->tree, nr, &root);
 	if (r)
 		return r;
@@ -209,18 +297,17 @@ search_dev(struct search *s, uint32_t id)
 	return r;
 }
 
-int
-evacuation_find(struct evacuation *e, struct evacuation_place *at, uint32_t *dev,
-		struct evacuee *found, unsigned max, unsigned *nr)
+/* Go on at *AT until something is found, or as many nodes as may be have been read. */
+static int
+search_some(struct search *s, struct evacuation_place *at, uint32_t *dev)
 {
-	struct thin_meta *m = e->m;
+	struct thin_meta *m = s->e->m;
 	struct btree details = meta_details_tree(m);
-	struct search s = {
-		.e = e, .tree = meta_mapping_tree(m), .nodes_left = NODES_AT_ONCE, .found = found, .max = max};
-	int r = check(e);
+	int r = check(s->e);
 
-	*nr = 0;
-	while (!r && !s.nr && s.nodes_left) {
+	s->tree = meta_mapping_tree(m);
+	s->nodes_left = NODES_AT_ONCE;
+	while (!r && !s->nr && s->nodes_left) {
 		uint64_t id;
 
 		r = btree_lookup_next(&details, m->sb.device_details_root, at->dev, &id, NULL);
@@ -230,14 +317,36 @@ evacuation_find(struct evacuation *e, struct evacuation_place *at, uint32_t *dev
 		}
 		if (r)
 			return r;
-		s.begin = id == at->dev ? at->vblock : 0;
+		s->begin = id == at->dev ? at->vblock : 0;
 		*dev = (uint32_t)id;
-		r = search_dev(&s, *dev);
-		*at = r > 0 ? (struct evacuation_place){.dev = id, .vblock = s.next}
+		r = search_dev(s, *dev);
+		*at = r > 0 ? (struct evacuation_place){.dev = id, .vblock = s->next}
 			    : (struct evacuation_place){.dev = id + 1};
 	}
-	*nr = s.nr;
 	return r < 0 ? r : 0;
+}
+
+int
+evacuation_find(struct evacuation *e, struct evacuation_place *at, uint32_t *dev,
+		struct evacuee *found, unsigned max, unsigned *nr)
+{
+	struct search s = {.e = e, .found = found, .max = max};
+	int r = search_some(&s, at, dev);
+
+	*nr = s.nr;
+	return r;
+}
+
+int
+evacuation_prepare(struct evacuation *e, const struct u64map *moves, struct evacuation_place *at)
+{
+	struct movers movers = movers_of(moves);
+	struct search s = {.e = e, .movers = &movers};
+	uint32_t dev;
+
+	if (!at->dev && !at->vblock)
+		spare_none(e);
+	return search_some(&s, at, &dev);
 }
 
 /* --- moving --- */
@@ -250,6 +359,7 @@ struct relocation {
 	struct evacuation *e;
 	struct btree tree;
 	const struct u64map *moves;
+	struct movers movers;
 	struct u64map plan; /* node -> the above */
 	uint64_t nr_copies; /* of committed nodes */
 	uint32_t *devs;
@@ -270,7 +380,7 @@ plan_children(struct relocation *rel, const struct btree_step *step, bool *chang
 		struct btree_step child;
 		bool one = false;
 
-		if (is_settled(rel->e, nr))
+		if (is_known(rel->e, nr, SETTLED | SPARED))
 			continue;
 		if (u64map_get(&rel->plan, nr, &known)) {
 			*changes |= known == PLAN_CHANGE;
@@ -291,14 +401,13 @@ static int
 plan_node(struct relocation *rel, const struct btree_step *step, bool *changes)
 {
 	const struct disk_node *n = step_node(step);
-	uint64_t unused;
 	int r = 0;
 
 	*changes = false;
 	if (!node_is_leaf(n))
 		r = plan_children(rel, step, changes);
-	for (unsigned i = 0; node_is_leaf(n) && i < node_nr(n) && !*changes; i++)
-		*changes = u64map_get(rel->moves, dblock_of(node_value(n, i)), &unused);
+	else
+		*changes = leaf_moves(&rel->movers, n);
 	if (r)
 		return r;
 	rel->nr_copies += *changes && !bc_is_dirty(step->block);
@@ -322,28 +431,29 @@ add_dev(struct relocation *rel, uint32_t id)
 }
 
 static int
-plan_dev(void *arg, uint32_t id)
+plan_dev(void *arg, uint32_t id, uint64_t nr)
 {
 	struct relocation *rel = arg;
 	struct btree_step root;
-	struct dev_info info;
-	uint64_t nr, known;
+	uint64_t known;
 	bool changes = false;
-	int r = meta_peek_dev(rel->e->m, id, &info, &nr);
+	int r;
 
 	rel->nr_all_devs++;
-	if (r || is_settled(rel->e, nr))
-		return r;
-	if (u64map_get(&rel->plan, nr, &known)) {
-		changes = known == PLAN_CHANGE;
-	} else {
+	if (is_known(rel->e, nr, SETTLED | SPARED))
+		return 0;
+	if (!u64map_get(&rel->plan, nr, &known)) {
 		r = btree_step_root(&rel->tree, nr, &root);
 		if (r)
 			return r;
 		r = plan_node(rel, &root, &changes);
 		btree_step_put(&root);
+		if (r)
+			return r;
+	} else {
+		changes = known == PLAN_CHANGE;
 	}
-	return r || !changes ? r : add_dev(rel, id);
+	return changes ? add_dev(rel, id) : 0;
 }
 
 static int
@@ -454,13 +564,14 @@ int
 evacuation_move(struct evacuation *e, const struct u64map *moves)
 {
 	struct thin_meta *m = e->m;
-	struct relocation rel = {.e = e, .tree = meta_mapping_tree(m), .moves = moves};
+	struct relocation rel = {
+		.e = e, .tree = meta_mapping_tree(m), .moves = moves, .movers = movers_of(moves)};
 	int r = check(e);
 
 	if (!r && m->sb.held_root)
 		r = -EBUSY;
 	if (!r)
-		r = meta_for_each_dev(m, 0, plan_dev, &rel);
+		r = meta_for_each_root(m, plan_dev, &rel);
 	if (!r)
 		r = meta_require_relocation(m, rel.nr_copies,
 					    min_u64(rel.nr_devs, rel.nr_all_devs / DEVS_A_LEAF + 1), moves->nr);
@@ -469,6 +580,8 @@ evacuation_move(struct evacuation *e, const struct u64map *moves)
 			r = change_dev(&rel, rel.devs[i]);
 		r = meta_end_change(m, r);
 	}
+	if (r != -ENOSPC) /* which is tried again */
+		spare_none(e);
 	u64map_clear(&rel.plan);
 	free(rel.devs);
 	return r;

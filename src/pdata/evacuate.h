@@ -57,8 +57,15 @@ int evacuation_find(struct evacuation *e, struct evacuation_place *at, uint32_t 
 		    struct evacuee *found, unsigned max, unsigned *nr);
 
 /*
+ * Find out which nodes MOVES, the next to be moved, does not concern, so that evacuation_move() need not; from all zeros until
+ * at->end. What is not prepared costs that call time, nothing else. A bounded number of nodes is read. Shared.
+ */
+int evacuation_prepare(struct evacuation *e, const struct u64map *moves, struct evacuation_place *at);
+
+/*
  * Wherever a key of MOVES (data block -> reserved data block) is mapped, let its value be. Those that nothing maps any more stay
- * reserved. -ENOSPC, -ENOMEM: harmless. Exclusive; O(nodes that lead to blocks that must go).
+ * reserved. -ENOSPC, -ENOMEM: harmless. Exclusive; O(devices, and nodes that
+ * lead to blocks that move or that is not known of).
  */
 int evacuation_move(struct evacuation *e, const struct u64map *moves);
 

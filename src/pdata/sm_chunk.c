@@ -124,6 +124,59 @@ chunk_set_busy(struct sm_chunk *c, uint32_t entry, bool busy)
 	}
 }
 
+/* Those of the 32 entries of word W that are in [from, to). */
+static uint32_t
+entries_between(uint32_t w, uint32_t from, uint32_t to)
+{
+	uint32_t start = 32 * w;
+	uint32_t before_to = to >= start + 32 ? ~0U : to > start ? (1U << (to - start)) - 1 : 0;
+	uint32_t before_from = from >= start + 32 ? ~0U : from > start ? (1U << (from - start)) - 1 : 0;
+
+	return before_to & ~before_from;
+}
+
+void
+chunk_tell_use(const struct sm_chunk *c, uint32_t from, uint32_t to, uint32_t *used, uint32_t *held)
+{
+	*used = *held = 0;
+	for (uint32_t w = from / 32; 32 * w < to; w++) {
+		uint32_t mask = entries_between(w, from, to), counted = counted_entries(c->counts[w]);
+
+		*used += __builtin_popcount(counted & mask);
+		*held += __builtin_popcount(c->busy[w] & ~counted & mask);
+	}
+}
+
+uint32_t
+chunk_hold(struct sm_chunk *c, uint32_t from, uint32_t to)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t w = from / 32; 32 * w < to; w++) {
+		uint32_t mask = entries_between(w, from, to);
+
+		nr += __builtin_popcount(~c->busy[w] & mask);
+		c->busy[w] |= mask;
+	}
+	c->nr_usable -= nr;
+	return nr;
+}
+
+uint32_t
+chunk_release(struct sm_chunk *c, uint32_t from, uint32_t to)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t w = from / 32; 32 * w < to; w++) {
+		uint32_t mask = entries_between(w, from, to) & c->busy[w] & ~counted_entries(c->counts[w]);
+
+		nr += __builtin_popcount(mask);
+		c->busy[w] &= ~mask;
+	}
+	c->nr_usable += nr;
+	return nr;
+}
+
 uint32_t
 chunk_find_usable(const struct sm_chunk *c, uint32_t from)
 {

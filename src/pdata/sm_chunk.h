@@ -75,6 +75,12 @@ chunk_is_busy(const struct sm_chunk *c, uint32_t entry)
 
 void chunk_set_busy(struct sm_chunk *c, uint32_t entry, bool busy);
 
+/* Of the entries in [from, to): how many have a count, and how many are busy without one. Of a chunk that is loaded, as below. */
+void chunk_tell_use(const struct sm_chunk *c, uint32_t from, uint32_t to, uint32_t *used, uint32_t *held);
+/* Let all that are not be busy; or none be that has no count. How many have changed. */
+uint32_t chunk_hold(struct sm_chunk *c, uint32_t from, uint32_t to);
+uint32_t chunk_release(struct sm_chunk *c, uint32_t from, uint32_t to);
+
 /* The first entry >= FROM that is not busy; BITMAP_ENTRIES: none. */
 uint32_t chunk_find_usable(const struct sm_chunk *c, uint32_t from);
 

@@ -93,15 +93,15 @@ sm_unreserve(struct space_map *sm, uint64_t start, uint64_t nr)
 {
 	uint64_t end = min_u64(start + nr, min_u64(sm->nr_blocks, sm->fence));
 
-	for (uint64_t block = start; block < end; block++) {
-		struct sm_chunk *c = &sm->chunks[block / BITMAP_ENTRIES];
-		uint32_t entry = block % BITMAP_ENTRIES;
+	while (start < end) {
+		uint64_t next = min_u64(end, (start / BITMAP_ENTRIES + 1) * BITMAP_ENTRIES);
+		uint32_t from = start % BITMAP_ENTRIES;
+		struct sm_chunk *c = &sm->chunks[start / BITMAP_ENTRIES];
 
 		/* A reservation from before an abort is known no longer. */
-		if (!c->counts || !chunk_is_busy(c, entry) || chunk_count(c, entry))
-			continue;
-		chunk_set_busy(c, entry, false);
-		sm->nr_held--;
+		if (c->counts)
+			sm->nr_held -= chunk_release(c, from, from + (uint32_t)(next - start));
+		start = next;
 	}
 }
 

@@ -12,25 +12,32 @@
 
 #define INDEX_LEAF_MIN 56U
 
+/* The entries of chunk I that are from block FIRST on. */
+static void
+entries_from(const struct space_map *sm, uint64_t i, uint64_t first, uint32_t *from, uint32_t *to)
+{
+	*from = i == first / BITMAP_ENTRIES ? first % BITMAP_ENTRIES : 0;
+	*to = sm_entries_in(sm, i);
+}
+
 int
 sm_split_at(struct space_map *sm, uint64_t first, struct sm_split *split)
 {
-	uint64_t free_behind = 0;
+	uint64_t free_behind = sm->nr_blocks - first;
 
 	*split = (struct sm_split){0};
-	for (uint64_t b = first; b < sm->nr_blocks; b++) {
-		uint32_t entry = b % BITMAP_ENTRIES;
+	for (uint64_t i = first / BITMAP_ENTRIES; i < sm->nr_chunks; i++) {
+		uint32_t from, to, used, held;
 		struct sm_chunk *c;
-		int r = sm_get_chunk(sm, b / BITMAP_ENTRIES, &c);
+		int r = sm_get_chunk(sm, i, &c);
 
 		if (r)
 			return r;
-		if (chunk_count(c, entry))
-			split->used_behind++;
-		else if (chunk_is_busy(c, entry))
-			split->held_behind++;
-		else
-			free_behind++;
+		entries_from(sm, i, first, &from, &to);
+		chunk_tell_use(c, from, to, &used, &held);
+		split->used_behind += used;
+		split->held_behind += held;
+		free_behind -= used + held;
 	}
 	split->free_before = sm_nr_free(sm) - min_u64(sm_nr_free(sm), free_behind);
 	return 0;
@@ -46,13 +53,11 @@ sm_fence(struct space_map *sm, uint64_t first)
 	if (r)
 		return r;
 	sm->fence = first;
-	for (uint64_t b = first; b < sm->nr_blocks; b++) {
-		struct sm_chunk *c = &sm->chunks[b / BITMAP_ENTRIES];
+	for (uint64_t i = first / BITMAP_ENTRIES; i < sm->nr_chunks; i++) {
+		uint32_t from, to;
 
-		if (chunk_is_busy(c, b % BITMAP_ENTRIES))
-			continue;
-		chunk_set_busy(c, b % BITMAP_ENTRIES, true);
-		sm->nr_held++;
+		entries_from(sm, i, first, &from, &to);
+		sm->nr_held += chunk_hold(&sm->chunks[i], from, to);
 	}
 	return 0;
 }
@@ -111,17 +116,15 @@ count_from(const struct runs *runs, uint64_t first)
 int
 sm_behind_fence(struct space_map *sm, uint64_t *used, uint64_t *pending)
 {
+	struct sm_split split;
+	int r;
+
 	if (sm->fence == UINT64_MAX)
 		return -EINVAL;
-	*used = 0;
-	for (uint64_t b = sm->fence; b < sm->nr_blocks; b++) {
-		struct sm_chunk *c;
-		int r = sm_get_chunk(sm, b / BITMAP_ENTRIES, &c);
-
-		if (r)
-			return r;
-		*used += chunk_count(c, b % BITMAP_ENTRIES) != 0;
-	}
+	r = sm_split_at(sm, sm->fence, &split);
+	if (r)
+		return r;
+	*used = split.used_behind;
 	*pending = count_from(&sm->freed_open, sm->fence) + count_from(&sm->freed_frozen, sm->fence);
 	return 0;
 }

@@ -402,3 +402,31 @@ meta_for_each_dev(struct thin_meta *m, uint32_t from, int (*fn)(void *arg, uint3
 
 	return btree_iterate(&details, m->sb.device_details_root, from, visit_dev, &visitor);
 }
+
+struct root_visitor {
+	struct thin_meta *m;
+	int (*fn)(void *arg, uint32_t id, uint64_t root);
+	void *arg;
+};
+
+static int
+visit_root(void *arg, uint64_t key, const void *value)
+{
+	const struct root_visitor *v = arg;
+	const struct le64 *root = value;
+	const struct thin_dev *d;
+
+	if (key > DEV_ID_MAX)
+		return -EUCLEAN;
+	d = find_dev(v->m, (uint32_t)key);
+	return v->fn(v->arg, (uint32_t)key, d ? d->root : le64_get(*root));
+}
+
+int
+meta_for_each_root(struct thin_meta *m, int (*fn)(void *arg, uint32_t id, uint64_t root), void *arg)
+{
+	struct btree top = meta_top_tree(m);
+	struct root_visitor visitor = {m, fn, arg};
+
+	return btree_iterate(&top, m->sb.data_mapping_root, 0, visit_root, &visitor);
+}

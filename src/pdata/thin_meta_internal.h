@@ -86,6 +86,8 @@ int meta_end_change(struct thin_meta *m, int r);
 int meta_load_dev(struct thin_meta *m, uint32_t id, struct thin_dev **out);
 /* What the open transaction has of a device, without loading it. Shared. */
 int meta_peek_dev(struct thin_meta *m, uint32_t id, struct dev_info *info, uint64_t *root);
+/* Call FN for each device with the root that the open transaction has of it, until it returns non-zero. Shared. */
+int meta_for_each_root(struct thin_meta *m, int (*fn)(void *arg, uint32_t id, uint64_t root), void *arg);
 
 /* Bring the roots and details of all changed devices into the trees. */
 int meta_flush_devs(struct thin_meta *m);

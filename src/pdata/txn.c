@@ -20,7 +20,7 @@ txn_new(struct txn *t, enum block_type type, struct block **out)
 	int r = sm_alloc(t->sm, &nr);
 
 	if (!r && nr < t->nr_known)
-		t->known[nr / 64] &= ~(1ULL << (nr % 64));
+		t->known[nr / 32] &= ~(3ULL << 2 * (nr % 32));
 	return r ? r : bc_new(t->bc, nr, type, out);
 }
 

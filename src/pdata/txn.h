@@ -26,7 +26,7 @@ struct space_map;
 struct txn {
 	struct block_cache *bc;
 	struct space_map *sm; /* of the metadata device; set once it is open */
-	/* One bit a block, of somebody who knows something of a block as long as it is not made anew; NULL: nobody. */
+	/* Two bits a block, of somebody who knows something of a block as long as it is not made anew; NULL: nobody. */
 	uint64_t *known;
 	uint64_t nr_known;
 };

@@ -227,6 +227,21 @@ copy_all(struct shrink *s)
 	return r;
 }
 
+/* Most of the way to all mappings of what moves, in pieces that hold up nobody. */
+static int
+prepare_mappings(struct shrink *s)
+{
+	struct evacuation_place at = {0};
+	int r = 0;
+
+	while (!at.end && !r) {
+		rwlock_rdlock(&s->p->meta_lock);
+		r = evacuation_prepare(s->e, &s->moves, &at);
+		rwlock_unlock(&s->p->meta_lock);
+	}
+	return r;
+}
+
 static int
 change_mappings(struct shrink *s)
 {
@@ -249,6 +264,8 @@ move_held(struct shrink *s)
 	if (r)
 		return r;
 	r = copy_all(s);
+	if (!r)
+		r = prepare_mappings(s);
 	if (r) {
 		give_back(s, r);
 		return r;
