@@ -9,7 +9,7 @@
 #define NR_MIN 32U
 
 #define LONG_NS 2000000
-#define SHORT_NS 500000
+#define SHORT_NS 500000 /* not worth to go to sleep for, either */
 /* Whatever made a step take that long. */
 #define PAUSE_MAX_NS 20000000
 
@@ -31,10 +31,12 @@ pace_start(struct pool *p, unsigned max_nr)
 static void
 pause_between(struct pace *pace)
 {
-	struct timespec pause = {.tv_nsec = pace->took_ns < PAUSE_MAX_NS ? pace->took_ns : PAUSE_MAX_NS};
+	struct timespec pause = {.tv_nsec = pace->owed_ns < PAUSE_MAX_NS ? pace->owed_ns : PAUSE_MAX_NS};
 
-	if (pace->took_ns)
-		nanosleep(&pause, NULL);
+	if (pace->owed_ns < SHORT_NS)
+		return;
+	nanosleep(&pause, NULL);
+	pace->owed_ns = 0;
 }
 
 void
@@ -47,12 +49,14 @@ pace_begin(struct pace *pace)
 void
 pace_end(struct pace *pace)
 {
+	int64_t took = monotonic_ns() - pace->began_ns;
+
 	if (!pace->pool->options.commit_interval_ms)
 		return;
-	pace->took_ns = monotonic_ns() - pace->began_ns;
-	if (pace->took_ns > LONG_NS && pace->nr / 2 >= NR_MIN)
+	pace->owed_ns += took;
+	if (took > LONG_NS && pace->nr / 2 >= NR_MIN)
 		pace->nr /= 2;
-	else if (pace->took_ns < SHORT_NS)
+	else if (took < SHORT_NS)
 		pace->nr = pace->nr < pace->max_nr / 2 ? pace->nr * 2 : pace->max_nr;
 }
 

@@ -29,13 +29,13 @@ struct pace {
 	unsigned nr; /* mappings, or whatever it is about, that the next step may take */
 	unsigned max_nr;
 	int64_t began_ns; /* the step under way */
-	int64_t took_ns; /* the last one */
+	int64_t owed_ns; /* what steps took since the last pause */
 };
 
 struct pace pace_start(struct pool *p, unsigned max_nr);
 /*
- * A step begins, with no lock held but ranges. First pauses as long as the last one took, so that what the steps keep others
- * from is theirs half of the time. Without threads (tests) there is nobody to wait for, and steps stay as they are.
+ * A step begins, with no lock held but ranges. First pauses as long as the last ones took, once that is worth it, so that what
+ * they keep others from is theirs half of the time. Without threads (tests) there is nobody to wait for, and steps stay as they are.
  */
 void pace_begin(struct pace *pace);
 /* It has ended; the next one is made smaller if this one took long. */
