@@ -9,15 +9,23 @@ plan 13
 
 dir=$(mktmp)
 thinfs format --data-size 100M --metadata-size 4M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
-MNT=$dir/mnt
-mkdir "$MNT"
-on_exit _end_mount "$MNT"
-audit_at_exit "$dir/meta.img"
-"$THINFS" mount -f -o low_water=15% "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
-for ((i = 0; i < 100; i++)); do
-	thinfs status "$MNT" >/dev/null 2>&1 && break
-	sleep 0.1
-done
+# mount_logged OPTIONS: the log is in $dir/log. No commit but when asked for, or the log would have what was used
+# at some other moment.
+mount_logged() {
+	local i
+	MNT=$dir/mnt
+	mkdir "$MNT"
+	on_exit _end_mount "$MNT"
+	audit_at_exit "$dir/meta.img"
+	"$THINFS" mount -f -o "commit=3600$1" "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
+	for ((i = 0; i < 100; i++)); do
+		thinfs status "$MNT" >/dev/null 2>&1 && return
+		sleep 0.1
+	done
+	bail_out "cannot mount: $(cat "$dir/log")"
+}
+
+mount_logged ,low_water=15%
 
 status() {
 	thinfs status --json "$MNT" | jq "$1"
