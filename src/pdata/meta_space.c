@@ -173,6 +173,14 @@ meta_require(struct thin_meta *m, unsigned paths, unsigned new_devs, enum meta_p
 	return check(m, &need, purpose);
 }
 
+uint64_t
+meta_out_of_reach(struct thin_meta *m)
+{
+	struct need least = need_to_add(m, 1, 0);
+
+	return min_u64(blocks_for(m, &least) + kept(m, META_TO_ADD), sm_nr_blocks(m->meta_sm));
+}
+
 int
 meta_require_removal(struct thin_dev *d, uint64_t key, uint64_t max, enum meta_purpose purpose)
 {

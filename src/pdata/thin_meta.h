@@ -99,6 +99,8 @@ enum meta_purpose {
  * dev_unmap(), dev_shed() and meta_delete_thin() ask for themselves.
  */
 int meta_require(struct thin_meta *m, unsigned paths, unsigned new_devs, enum meta_purpose purpose);
+/* Metadata blocks that volumes cannot come to use: with fewer than these free, meta_require() refuses to add. exclusive. */
+uint64_t meta_out_of_reach(struct thin_meta *m);
 
 /* --- devices; exclusive unless said otherwise --- */
 

@@ -92,11 +92,11 @@ pool_watch_space(struct pool *p)
 	struct meta_info info;
 	uint64_t meta_usable;
 
-	rwlock_rdlock(&p->meta_lock);
+	rwlock_wrlock(&p->meta_lock);
 	meta_get_info(p->tm, &info);
+	/* What is kept for commits and removing is nobody's to use; in small pools it is far more than the kernel's reserve. */
+	meta_usable = info.nr_meta_blocks - meta_out_of_reach(p->tm);
 	rwlock_unlock(&p->meta_lock);
-	/* What is kept for commits and for removing is nobody's to use. */
-	meta_usable = info.nr_meta_blocks - min_u64(info.meta_reserve, info.nr_meta_blocks);
 	watch_use(p->data->name, "data", info.used_data_blocks, info.nr_data_blocks, p->block_bytes,
 		  &p->watch.data_told);
 	watch_use(p->meta->name, "metadata", info.used_meta_blocks, meta_usable, METADATA_BLOCK_SIZE,

@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq
-plan 13
+plan 15
 
 dir=$(mktmp)
 thinfs format --data-size 100M --metadata-size 4M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
@@ -81,5 +81,23 @@ rm "$MNT/d" "$MNT/e"
 thinfs sync "$MNT"
 fill d 88
 is "but one that passes it again is" "$(told '% of the data space is used') $(told 'low water')" "2 2"
+thinfs umount "$MNT"
+wait
+
+# --- metadata ---
+
+dir=$(mktmp)
+thinfs format --data-size 100M --metadata-size 1M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
+mount_logged ,error_if_no_space
+
+# Volumes of one block take a block of metadata each.
+for ((n = 0; n < 300; n++)); do
+	echo x >"$MNT/v$n" || break
+	((n % 5)) || thinfs sync "$MNT"
+done 2>/dev/null
+is "before metadata run out, 80 and 90 % are told once" \
+	"$(told '8[0-9]\.[0-9] % of the metadata space is used') $(told '9[0-4]\.[0-9] % of the metadata space is used')" "1 1"
+rm "$MNT"/v*
+is "and removing goes on" "$(ls "$MNT")" ""
 thinfs umount "$MNT"
 wait
