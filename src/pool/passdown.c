@@ -53,6 +53,19 @@ punch(struct pool *p, struct pace *pace, const struct run *piece)
 		pace_end(pace);
 }
 
+void
+passdown_now(struct pool *p, uint64_t first, uint64_t nr)
+{
+	struct pace pace = pace_start(p, (unsigned)max_u64(PIECE_BYTES / p->block_bytes, 1));
+	struct run left = {first, nr};
+
+	while (left.len) {
+		struct run piece = cut_piece(&left, pace.nr);
+
+		punch(p, &pace, &piece);
+	}
+}
+
 static void
 pass_down(struct pool *p, struct runs *freed)
 {

@@ -25,6 +25,8 @@ void passdown_stop(struct pool *p);
 bool passdown_wanted(const struct pool *p);
 /* Takes what is in FREED, reserved data blocks that nothing points to, of a durable transaction or of none. No lock held. */
 void passdown_queue(struct pool *p, struct runs *freed);
+/* Give back the places of the NR blocks from FIRST on, which the pool is without, in small pieces. No lock held. */
+void passdown_now(struct pool *p, uint64_t first, uint64_t nr);
 /* Wait until all that was queued can be handed out again. No lock held. */
 void passdown_wait(struct pool *p);
 

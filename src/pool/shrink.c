@@ -427,10 +427,10 @@ cut_image(struct shrink *s)
 	int r;
 
 	settle_io(p);
-	if (p->data->is_block_device) {
-		/* What it reads as is nobody's concern any more. */
-		return image_discard(pool_data(p), end, (s->old_blocks - s->first) * p->block_bytes);
-	}
+	/* What it reads as is nobody's concern any more. Of a file, too: cut off at once it would keep writers away for long. */
+	passdown_now(p, s->first, s->old_blocks - s->first);
+	if (p->data->is_block_device)
+		return 0;
 	r = image_resize(pool_data(p), end);
 	if (r)
 		msg_error("%s: the pool is smaller now, but the image cannot be cut off: %s", p->data->name,
