@@ -141,6 +141,7 @@ meta_abort(struct thin_meta *m)
 	int r;
 
 	m->broken = true;
+	m->in_doubt = true;
 	m->pinned = MAP_HOLE;
 	meta_close_maps(m);
 	bc_drop_all(m->bc);

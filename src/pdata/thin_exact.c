@@ -6,7 +6,7 @@
  * A count tells how many pointers there are to a block, not how many devices reach it; so all counts on the
  * way to a mapping must be one (trap 10). And they must have been so in the last commit, too: who lost its way to
  * a block in a transaction that is not durable has it again after a crash, and would see what was written in
- * place. sm_was_dropped() tells of those.
+ * place. sm_was_dropped() tells of those; when a flush of the superblock has failed, nothing does.
  */
 #include <config.h>
 
@@ -22,7 +22,7 @@ tree_is_shared(struct thin_dev *d, bool *shared)
 	struct thin_meta *m = d->meta;
 	struct btree top = meta_top_tree(m);
 
-	*shared = sm_was_dropped(m->meta_sm, d->root);
+	*shared = m->in_doubt || sm_was_dropped(m->meta_sm, d->root);
 	if (*shared || d->changed)
 		return 0;
 	return btree_path_is_shared(&top, m->sb.data_mapping_root, d->id, shared);

@@ -544,3 +544,27 @@ Test(pool_modes, read_only_and_fail_are_never_left)
 		close_fixture(&f);
 	}
 }
+
+/* What shared it in that commit would have the new bytes after a crash. */
+Test(pool_modes, a_commit_in_doubt_leaves_alone_what_the_one_before_shares)
+{
+	struct vol *own, *copy;
+	struct fixture f;
+
+	open_fixture(&f);
+	own = find(&f, "own");
+	make_volume(&f, "copy", 0);
+	copy = find(&f, "copy");
+	cr_assert_eq(vol_copy_range(own, 0, copy, 0, BLOCK), (ssize_t)BLOCK);
+	cr_assert_eq(pool_sync_wait(f.p, NULL), 0);
+	cr_assert_eq(write_block(&f, "copy", 0), 0);
+	/* The superblock is written, but not flushed. */
+	image_fault_set(f.meta.inner, IMAGE_OP_FLUSH, 2, EIO, true);
+	cr_assert_eq(pool_sync_wait(f.p, NULL), -EIO);
+	cr_assert_eq(pool_get_mode(f.p), POOL_READ_ONLY);
+	cr_assert_eq(write_block(&f, "own", 0), -EIO);
+	cr_assert_eq(write_block(&f, "own", 1), 0);
+	vol_put(own);
+	vol_put(copy);
+	close_fixture(&f);
+}
