@@ -59,11 +59,14 @@ write_in_order(struct thin_meta *m, const char **what)
 	if (r)
 		return r;
 	*what = "writing the superblock";
+	m->unflushed = true;
 	r = block_write_sealed(m->img, SUPERBLOCK_LOCATION, BLOCK_SUPERBLOCK, m->frozen_sb);
 	if (r)
 		return r;
 	*what = "flushing the metadata image after the superblock";
-	return image_flush(m->img);
+	r = image_flush(m->img);
+	m->unflushed = r;
+	return r;
 }
 
 int
@@ -141,7 +144,7 @@ meta_abort(struct thin_meta *m)
 	int r;
 
 	m->broken = true;
-	m->in_doubt = true;
+	m->in_doubt |= m->unflushed;
 	m->pinned = MAP_HOLE;
 	meta_close_maps(m);
 	bc_drop_all(m->bc);

@@ -39,7 +39,8 @@ struct thin_meta {
 	size_t cache_bytes;
 	bool read_only;
 	bool broken; /* a change failed half-way: only meta_abort() helps */
-	bool in_doubt; /* meta_abort() was called: the disk may have the commit before this one */
+	bool unflushed; /* a superblock was written, and flushing it failed; only by who commits */
+	bool in_doubt; /* so, and it is what meta_abort() went back to: the disk may have the one before */
 	bool changed; /* the open transaction has changes */
 	uint64_t pinned; /* a data block that is no device's own; MAP_HOLE: none */
 	struct block_cache *bc;

@@ -58,7 +58,7 @@ ended_with(struct workload *w, int r, bool born)
 {
 	between = NULL;
 	disks_settle(w->disks);
-	if (r || pool_get_mode(w->pool) != POOL_WRITE)
+	if (pool_get_mode(w->pool) >= POOL_READ_ONLY)
 		oracle_reverted(w->oracle);
 	if (has_committed(w))
 		oracle_committed(w->oracle);
