@@ -397,12 +397,6 @@ oracle_committed(struct oracle *o)
 	o->committed = o->nr_ops;
 }
 
-void
-oracle_reverted(struct oracle *o)
-{
-	o->reverted = true;
-}
-
 static void
 make_unsure(struct history *h, uint32_t op)
 {
@@ -410,8 +404,9 @@ make_unsure(struct history *h, uint32_t op)
 		h->v[i]->sure = false;
 }
 
-void
-oracle_killed(struct oracle *o, struct pool *p)
+/* What is not durable may be lost from now on, and so may what is copied from it. */
+static void
+make_all_unsure(struct oracle *o)
 {
 	uint32_t durable = 0;
 
@@ -421,6 +416,20 @@ oracle_killed(struct oracle *o, struct pool *p)
 	for (size_t i = 0; i < o->nr_volumes; i++)
 		for (unsigned j = 0; j < ORACLE_SECTORS; j++)
 			make_unsure(&o->volumes[i]->sectors[j], durable);
+}
+
+void
+oracle_reverted(struct oracle *o)
+{
+	if (!o->reverted)
+		make_all_unsure(o);
+	o->reverted = true;
+}
+
+void
+oracle_killed(struct oracle *o, struct pool *p)
+{
+	make_all_unsure(o);
 	o->killed = true;
 	o->reverted = true;
 	oracle_look(o, p, false);
