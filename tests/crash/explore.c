@@ -337,14 +337,14 @@ static const struct wrong {
 	{.name = "what was copied from may be overwritten in place", .mutant = MUTANT_SHARE_SOURCE_NEW},
 	{.name = "a revert takes two commits", .mutant = MUTANT_REVERT_TWICE},
 	{.name = "a revert forgets the safety snapshot", .mutant = MUTANT_REVERT_FORGETS},
-	{.name = "what is shown of an origin is not recorded", .mutant = MUTANT_ORIGIN_UNSAID},
-	{.name = "the block of zeros is not counted", .mutant = MUTANT_ZEROS_UNCOUNTED},
-	{.name = "the block of zeros is used when it is free", .mutant = MUTANT_ZEROS_STALE},
 	{.name = "punched before the commit", .mutant = MUTANT_PUNCH_EARLY},
 	{.name = "punched after the block was handed out again", .mutant = MUTANT_PUNCH_LATE},
 	{.name = "metadata blocks freed in a transaction are used in it", .mutant = MUTANT_REUSE_METADATA},
 	{.name = "no flush of what one who was killed left in the cache", .mutant = MUTANT_NO_CONFIRM},
 	{.name = "what was cut off is left behind", .mutant = MUTANT_UNSHRUNK},
+	{.name = "what is shown of an origin is not recorded", .mutant = MUTANT_ORIGIN_UNSAID},
+	{.name = "the block of zeros is not counted", .mutant = MUTANT_ZEROS_UNCOUNTED},
+	{.name = "the block of zeros is used when it is free", .mutant = MUTANT_ZEROS_STALE},
 };
 
 #define NR_MUTANTS (sizeof(mutants) / sizeof(mutants[0]))
