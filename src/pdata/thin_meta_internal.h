@@ -39,8 +39,7 @@ struct thin_meta {
 	size_t cache_bytes;
 	bool read_only;
 	bool broken; /* a change failed half-way: only meta_abort() helps */
-	bool unflushed; /* a superblock was written, and flushing it failed; only by who commits */
-	bool in_doubt; /* so, and it is what meta_abort() went back to: the disk may have the one before */
+	bool in_doubt; /* a superblock was not flushed, and it is what meta_abort() went back to: the disk may have the one before */
 	bool changed; /* the open transaction has changes */
 	uint64_t pinned; /* a data block that is no device's own; MAP_HOLE: none */
 	struct block_cache *bc;
@@ -49,6 +48,8 @@ struct thin_meta {
 	struct space_map *data_sm;
 	struct superblock sb; /* as the open transaction would write it, but for the maps' roots */
 	void *frozen_sb; /* of the transaction on its way, METADATA_BLOCK_SIZE bytes */
+	/* A superblock was written, and not flushed. Of who commits, without a lock: so not beside what others read with one. */
+	bool unflushed;
 	uint64_t open_txn;
 	struct thin_dev_list devs; /* in memory: open or changed */
 	struct u64map dev_by_id; /* id -> struct thin_dev */
