@@ -9,7 +9,7 @@ requires_program jq python3 thin_check thin_restore
 plan 12
 
 # The promise; the best of some rounds has to keep it, since other tests take time, too. With sanitizers all takes ten times as long.
-rm_ms=10 stall_ms=50 rounds=5
+rm_ms=10 stall_ms=50 rounds=10
 ! grep -q __asan_init "$THINFS" || rm_ms=100 stall_ms=500
 
 dir=$(mktmp)
