@@ -89,7 +89,7 @@ struct uring {
 	bool has_last;
 
 	_Atomic uint64_t file; /* the node of one that was used last */
-	atomic_uint nr_nudges, nr_unpinned; /* queues */
+	atomic_uint nr_nudges;
 	atomic_uint phase;
 	struct mutex lock; /* a leaf */
 	pthread_cond_t reported;
@@ -345,14 +345,14 @@ uring_number(struct uring *u, uint64_t wanted)
 
 /* --- workers --- */
 
-/* Fails for a processor that is offline or not given to us. */
+/* Have this thread run on processor NR. Fails for one that is offline or not given to us. */
 static int
-pin(const struct uring_worker *w)
+pin(unsigned nr)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(w->queue->nr, &set);
+	CPU_SET(nr, &set);
 	return -pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
@@ -360,7 +360,8 @@ pin(const struct uring_worker *w)
  * The kernel gives what is queued to an entry that commits, but not to one that is registered. So when the entries ran
  * out, and all that were in use are held, their requests waiting, those queued behind them would never be seen. Hence after
  * a REGISTER we ask for a request that means nothing, which gets the new entry and is committed: the reply to an
- * empty RETRIEVE of a file (the kernel refuses directories): the one that was used last. It goes to the queue of the processor that we run on.
+ * empty RETRIEVE of a file (the kernel refuses directories): the one that was used last. It
+ * goes to the queue of the processor that we run on, which for that moment must be this queue's.
  */
 static void
 nudge(struct uring_worker *w)
@@ -377,10 +378,18 @@ nudge(struct uring_worker *w)
 		},
 	};
 
+	cpu_set_t usual;
+	int r;
+
 	w->nudge = false;
-	pin(w); /* its processor may have been offline */
+	r = -pthread_getaffinity_np(pthread_self(), sizeof(usual), &usual);
+	if (!r)
+		r = pin(w->queue->nr);
+	if (r)
+		return; /* offline: nobody runs there who could queue anything */
 	if (write(u->fd, &message, sizeof(message)) < 0 && errno != ENOTCONN && errno != ENODEV)
 		msg_warn("the kernel may not give us some requests over io_uring: %s", strerror(errno));
+	pthread_setaffinity_np(pthread_self(), sizeof(usual), &usual);
 }
 
 /* Have libfuse dispatch the request in E. Whether it is answered; else E is another thread's by now. */
@@ -566,8 +575,6 @@ worker_run(void *arg)
 
 	snprintf(name, sizeof(name), "thinfs-%u.%u", w->queue->nr, w->index);
 	pthread_setname_np(pthread_self(), name);
-	if (pin(w))
-		atomic_fetch_add(&u->nr_unpinned, w->index == 0);
 	/* liburing 2.3 does not export io_uring_enable_rings(). */
 	r = io_uring_register((unsigned)w->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (!r) {
@@ -686,6 +693,21 @@ begin(struct uring *u, enum phase phase, unsigned n)
 	return n ? wait_reports(u, n) : 0;
 }
 
+/* Others may run where we may not: we could not nudge the queue of such a processor. */
+static bool
+may_run_everywhere(const struct uring *u)
+{
+	unsigned nr = 0;
+	cpu_set_t usual;
+
+	if (pthread_getaffinity_np(pthread_self(), sizeof(usual), &usual))
+		return false;
+	for (unsigned i = 0; i < u->nr_queues; i++)
+		nr += pin(u->queues[i].nr) == 0;
+	pthread_setaffinity_np(pthread_self(), sizeof(usual), &usual);
+	return nr >= (unsigned)get_nprocs();
+}
+
 static unsigned
 nr_threads(const struct uring *u)
 {
@@ -701,7 +723,7 @@ nr_threads(const struct uring *u)
 int
 uring_start(struct uring *u)
 {
-	int r = 0, failed;
+	int r = may_run_everywhere(u) ? 0 : -ENXIO, failed;
 
 	u->fd = fuse_session_fd(u->m->se);
 	for (unsigned i = 0; i < u->nr_queues && !r; i++) {
@@ -715,9 +737,6 @@ uring_start(struct uring *u)
 	failed = wait_reports(u, nr_threads(u));
 	if (!r)
 		r = failed;
-	/* Others may run where we may not: we could not nudge their queue. */
-	if (!r && (int)atomic_load(&u->nr_unpinned) > get_nprocs_conf() - get_nprocs())
-		r = -ENXIO;
 	if (r)
 		uring_stop(u);
 	return r;

@@ -2,9 +2,10 @@
 /*
  * uring: requests over io_uring in place of /dev/fuse.
  *
- * Each queue of the kernel's (one for each processor) has workers, which run on that processor. Each has a ring of its own
- * and, as a rule, one entry in it. So a request is only ever given to a worker that is idle, as with threads that read
- * /dev/fuse. libfuse dispatches it, in the entry's own memory, and what it replies is put into the entry.
+ * Each queue of the kernel's (one for each processor) has workers. They run where the scheduler has them: bound to their
+ * processor, those of one busy queue would share it with the caller while others idle. Each has a ring of its own and, as
+ * a rule, one entry in it. So a request is only ever given to a worker that is idle, as with threads that read /dev/fuse.
+ * libfuse dispatches it, in the entry's own memory, and what it replies is put into the entry.
  *
  * A request that is answered later, by another thread, keeps its entry. Its worker then takes over one that was answered
  * meanwhile, waits for such a one, or makes a new one: half of a queue's workers always have one. A worker without an
