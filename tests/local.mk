@@ -337,7 +337,8 @@ EXTRA_DIST += \
 	tests/tools/fixture.py \
 	tests/tools/holes.py \
 	tests/tools/residue.py \
-	tests/tools/snapshots.py
+	tests/tools/snapshots.py \
+	tests/tools/without-io-uring.py
 
 TEST_EXTENSIONS = .t .sh
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh

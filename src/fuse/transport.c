@@ -43,8 +43,7 @@ transport_prepare(struct mount *m)
 {
 	int r;
 
-	/* Until it has been proved as long as the classic one, it must be asked for. */
-	if (m->transport_wanted != TRANSPORT_IO_URING)
+	if (m->transport_wanted == TRANSPORT_CLASSIC)
 		return 0;
 	if (kernel_refuses())
 		return do_without(m, "the kernel's FUSE has it off; write Y to " PARAMETER, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * transport: how the kernel's requests come: read from /dev/fuse, or, faster, over io_uring (uring.h). Which, is settled in
- * the exchange of INIT. For the time being AUTO is /dev/fuse; it is to be io_uring where that can be had.
+ * the exchange of INIT. AUTO is io_uring where that can be had, else without a word /dev/fuse.
  *
  * Locking: the thread that mounts, where nothing else is said.
  */

@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# How requests come: over /dev/fuse, or by io_uring where that is asked for. What only io_uring can get wrong: requests
+# How requests come: by io_uring where that can be had, else over /dev/fuse. What only io_uring can get wrong: requests
 # that wait and hold their entries, those that are interrupted, and the end.
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 unset THINFS_TRANSPORT
 requires_fuse
 requires_program taskset
-plan 28
+plan 32
 
 transport() {
 	thinfs status --json "$MNT" | sed -n 's/^ *"transport": "\(.*\)",\{0,1\}$/\1/p'
@@ -57,11 +57,11 @@ else
 	have=classic
 fi
 mount_pool "$dir"
-is "the classic one is chosen" "$(transport)" classic
+is "the best that can be had is chosen" "$(transport)" $have
 thinfs umount "$MNT"
 if [ $have = classic ]; then
 	expect "there is a reason that it cannot be had" grep -q "with transport=io_uring: ." "$dir/messages"
-	skip 22 "$(head -n 1 "$dir/messages")"
+	skip 26 "$(head -n 1 "$dir/messages")"
 	exit 0
 fi
 ok "io_uring can be had"
@@ -74,14 +74,32 @@ few_files() {
 		exec "$THINFS" mount -o "$1" "$dir/data.img" "$dir/meta.img" "$MNT"
 	)
 }
-expect_failure "without the means, asked for by name, it fails" "transport=io_uring: .*Too many open files" \
-	few_files transport=io_uring
-is "and nothing is mounted" "$(grep -cF " $MNT " /proc/self/mountinfo)" 0
-expect "else it is done without" few_files transport=auto
-is "over /dev/fuse" "$(transport)" classic
-echo yes >"$MNT/v"
-is "which works" "$(cat "$MNT/v")" yes
-end_pool "without the means"
+
+forbidden() {
+	python3 "$top_srcdir/tests/tools/without-io-uring.py" \
+		"$THINFS" mount -o "$1" "$dir/data.img" "$dir/meta.img" "$MNT"
+}
+
+# without HOW WHY: when mounted by HOW, io_uring cannot be had because of WHY.
+without() {
+	local out
+	expect_failure "$1, asked for by name: it fails" "transport=io_uring: .*$2" "$1" transport=io_uring
+	is "$1: nothing is mounted" "$(grep -cF " $MNT " /proc/self/mountinfo)" 0
+	out=$("$1" transport=auto 2>&1)
+	is "$1, else it is done without, and without a word" "$?$out" 0
+	is "$1: over /dev/fuse" "$(transport)" classic
+	echo yes >"$MNT/v"
+	is "$1: which works" "$(cat "$MNT/v")" yes
+	thinfs umount "$MNT"
+}
+without few_files "Too many open files"
+if command -v python3 >/dev/null; then
+	without forbidden "io_uring is forbidden here"
+else
+	skip 5 "no program 'python3'"
+fi
+expect "without the means: the audit is clean" audit_pool "$dir/meta.img"
+rm -rf "$dir"
 
 # --- requests that wait, more of them than there are threads ------------------------------------------
 
