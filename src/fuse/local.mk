@@ -33,10 +33,11 @@ thinfs_SOURCES += \
 	src/fuse/unmounter.c \
 	src/fuse/unmounter.h \
 	src/fuse/uring.h \
+	src/fuse/uring_internal.h \
 	src/fuse/uring_proto.h
 
 if HAVE_LIBURING
-thinfs_SOURCES += src/fuse/uring.c
+thinfs_SOURCES += src/fuse/uring.c src/fuse/uring_entry.c src/fuse/uring_worker.c
 else
 thinfs_SOURCES += src/fuse/uring_none.c
 endif

@@ -177,13 +177,19 @@ default_threads(void)
 }
 
 /*
- * Over io_uring the requests of a processor are served by threads of its own. One that waits for the image must not
- * stop the others.
+ * Over io_uring the requests of a processor are served by threads of its own: as many as make WANTED together, if that is
+ * not 0. One that waits for the image must not stop the others; where there are many processors there are
+ * others for that anyway.
  */
 static unsigned
-threads_per_processor(unsigned threads)
+threads_per_processor(unsigned wanted)
 {
-	return threads < 4 ? threads : 4;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned nr = cores < 1 ? 1 : (unsigned)cores;
+
+	if (wanted)
+		return (wanted + nr - 1) / nr;
+	return nr > 32 ? 2 : 4;
 }
 
 /* --- the end --- */
@@ -471,7 +477,7 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	if (r)
 		goto out;
 	m.block_bytes = pool_block_bytes(m.pool);
-	m.uring_threads = threads_per_processor(m.max_workers);
+	m.uring_threads = threads_per_processor(options->threads);
 	r = transport_prepare(&m);
 	if (r == 0)
 		r = open_session(&m, options);

@@ -53,6 +53,8 @@ transport_prepare(struct mount *m)
 	if (r == -EPERM || r == -EACCES)
 		return do_without(m, "io_uring is forbidden here (kernel.io_uring_disabled, or a container)",
 				  r);
+	if (r == -ENXIO)
+		return do_without(m, "the daemon may not use all processors", 0);
 	return r ? do_without(m, "setting up io_uring failed", r) : 0;
 }
 
@@ -68,8 +70,6 @@ transport_start(struct mount *m)
 		return 0;
 	uring_destroy(m->uring);
 	m->uring = NULL;
-	if (r == -ENXIO)
-		return do_without(m, "the daemon may not use all processors", 0);
 	return do_without(m, "starting its threads failed", r);
 }
 
