@@ -314,6 +314,7 @@ EXTRA_DIST += \
 	$(SHARED_TEST_FILES) \
 	$(UNIT_TESTS:=.c) \
 	tests/bench/bench.py \
+	tests/bench/goals.py \
 	tests/bench/jobs.py \
 	tests/bench/measure.py \
 	tests/bench/place.sh \

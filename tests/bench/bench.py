@@ -23,13 +23,14 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
 CASES = os.environ.get("BENCH_CASES", "").split()
 WANTED = re.compile(os.environ.get("BENCH_JOBS", ""))
-MADE_AGAIN = "empty", "snap"  # states that measuring uses up
+MADE_AGAIN = "empty", "fresh", "snap"  # states that measuring uses up
 
 
 class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.kept = {}  # case -> Target, mounted
+        self.missing = {}  # (program, way of serving) -> why it cannot be measured, or None
         self.count = 0
 
     def new_folder(self):
@@ -65,16 +66,28 @@ class Bench:
         for key in [k for k in self.kept if wanted(k)]:
             self.kept.pop(key).close()
 
+    def is_possible(self, job, case):
+        if not isinstance(job, jobs.Job):
+            return True
+        program, _, options = parse_case(case, job)
+        way = tuple(o for o in options if jobs.is_way(o))
+        key = program, way
+        if key not in self.missing:
+            self.missing[key] = targets.why_not(self.new_folder(), program, way)
+            if self.missing[key]:
+                print(f"# without {':'.join((program, *way))}: {self.missing[key]}", file=sys.stderr, flush=True)
+        return not self.missing[key]
+
     def run(self, job):
         """All rounds of a job: case -> its samples."""
-        cases = [c for c in (isinstance(job, jobs.Job) and CASES) or job.cases if targets.is_installed(c.split(":")[0])]
+        cases = [c for c in (isinstance(job, jobs.Job) and CASES) or job.cases if self.is_possible(job, c)]
         samples = {c: [] for c in cases}
         for n in range(ROUNDS):
             turn = n % len(cases)
             for case in cases[turn:] + cases[:turn]:
                 samples[case].append(self.sample(job, case, n + 1))
         # Memory is for the images: what only this job needs goes.
-        self.close_kept(lambda key: isinstance(key, str) or key[1] != "mapped" or key[2])
+        self.close_kept(lambda key: isinstance(key, str) or key[1] != "mapped" or not all(map(jobs.is_way, key[2])))
         return samples
 
 

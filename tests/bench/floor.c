@@ -7,9 +7,8 @@
  *
  *   threads=N   serve with N threads (twice the processors, as thinfs does)
  *   writeback   through the kernel's page cache, with write-back; otherwise direct I/O
- *   copy=BYTES  before each write, copy the block of that many bytes that it goes to to another place of
- *               FILE, which must be twice as large as the volume: what the first write after a snapshot
- *               cannot do without
+ *   copy=BYTES  before the first write to each block of that many bytes, copy it to another place of FILE, which
+ *               must be twice as large as the volume: what the first write after a snapshot cannot do without
  */
 #define FUSE_USE_VERSION 312
 #include <config.h>
@@ -18,6 +17,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +38,7 @@ static struct {
 	unsigned threads;
 	bool writeback;
 	size_t copy; /* bytes of a block, or 0 */
+	atomic_bool *copied; /* for each block */
 } fs;
 
 /* Memory of a thread's own, which lives as long as the process. */
@@ -160,8 +161,11 @@ copy_block(off_t offset)
 {
 	char *buf = thread_buffer();
 	off_t block = offset / (off_t)fs.copy * (off_t)fs.copy;
-	ssize_t n = pread(fs.fd, buf, fs.copy, block);
+	ssize_t n;
 
+	if (atomic_exchange(&fs.copied[offset / (off_t)fs.copy], true))
+		return 0;
+	n = pread(fs.fd, buf, fs.copy, block);
 	return n < 0 || pwrite(fs.fd, buf, (size_t)n, fs.size + block) != n ? -1 : 0;
 }
 
@@ -277,5 +281,9 @@ main(int argc, char **argv)
 		return 1;
 	}
 	fs.size = fs.copy ? st.st_size / 2 : st.st_size;
+	if (fs.copy)
+		fs.copied = calloc((size_t)fs.size / fs.copy + 1, sizeof(*fs.copied));
+	if (fs.copy && !fs.copied)
+		return 1;
 	return serve(argv[2]);
 }

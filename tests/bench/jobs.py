@@ -2,16 +2,18 @@
 """The table of jobs: what is measured, one job a line.
 
 A job is a load for fio, or a timed operation, and the cases that are compared by it, the first of which is what
-the others are given as a ratio to. A case is PROGRAM, PROGRAM:STATE or PROGRAM:STATE:OPTION[+OPTION...].
+the others are given as a ratio to. A case is PROGRAM, PROGRAM:STATE or PROGRAM:STATE:OPTION[+OPTION...]; without a
+STATE it is that of the job.
 
 Programs   floor    floor.c, over a file as large as the volume
            thinfs
            qcow2    the FUSE export of qemu-storage-daemon
-States     mapped   all of the volume has been written (of the job, if the case does not say)
+States     mapped   all of the volume has been written
+           fresh    mapped, made again for each round
            empty    a new sparse volume, made again for each round
            snap     mapped, then a snapshot; made again for each round
            deep     mapped, then ten snapshots, with a tenth of the volume written after each
-Options    of the mount, or of floor.c; and
+Options    of the mount, of floor.c, or of the image file of qcow2; and
            loop, loopbuf    through a loop device on the file, with direct I/O or without it
            buffered         without O_DIRECT
            slow             each flush of a disk takes 5 ms longer
@@ -20,11 +22,15 @@ Options    of the mount, or of floor.c; and
 import os
 from dataclasses import dataclass
 
-USUAL = "floor", "thinfs", "qcow2"
-OURS = "floor", "thinfs"
-
-
+# thinfs as it chooses to be served by itself, and by name where the kernel offers both.
+OURS = "floor", "thinfs", "thinfs::transport=classic", "thinfs::transport=io_uring"
+USUAL = *OURS, "qcow2", "qcow2::aio=io_uring"
 ONCE = -1
+
+
+def is_way(option):
+    """Whether it is a way of serving that not every machine has."""
+    return option.startswith(("transport=", "aio="))
 
 
 @dataclass
@@ -57,6 +63,7 @@ class Timed:
 
 # Ten millions take a minute to make and to check: only when asked for.
 MAPPINGS = ("0", "100000", "1000000", *os.environ.get("BENCH_MAPPINGS", "").split())
+COPIES = "floor:snap:copy=65536", *USUAL[1:]
 BESIDE = "thinfs:mapped:beside-overwrite", "thinfs:mapped:beside-provision"
 
 JOBS = [
@@ -81,16 +88,16 @@ JOBS = [
     Job("first-fsync-8", "first write 4K, fsync each, 8 writers", "randwrite", "4k", state="empty", fsync=1, jobs=8,
         apart=True, cases=OURS),
     Job("slow-fsync-1", "first write 4K, fsync each, flush 5 ms, 1 writer", "randwrite", "4k", state="empty", fsync=1,
-        cases=("floor:empty:slow", "thinfs:empty:slow")),
+        cases=("floor::slow", "thinfs::slow")),
     Job("slow-fsync-8", "first write 4K, fsync each, flush 5 ms, 8 writers", "randwrite", "4k", state="empty", fsync=1,
-        jobs=8, apart=True, cases=("floor:empty:slow", "thinfs:empty:slow")),
+        jobs=8, apart=True, cases=("floor::slow", "thinfs::slow")),
 
     # Snapshots.
     Job("snap-4k-q32", "4K overwrite after a snapshot, depth 32", "randwrite", "4k", depth=32, state="snap", count=8000,
-        align="64k", cases=("floor:snap:copy=65536", "thinfs", "qcow2")),
+        align="64k", cases=COPIES),
     Job("snap-4k-q1", "4K overwrite after a snapshot, depth 1", "randwrite", "4k", state="snap", count=8000,
-        align="64k", cases=("floor:snap:copy=65536", "thinfs", "qcow2")),
-    Job("snap-1m", "1M overwrite after a snapshot", "write", "1m", depth=4, state="snap", count=ONCE, unit="MiB/s",
+        align="64k", cases=COPIES),
+    Job("snap-1m", "1M overwrite after a snapshot", "write", "1m", depth=4, state="snap", count=1024, unit="MiB/s",
         cases=("floor:empty", "thinfs", "qcow2")),
     Job("deep-4k-q32", "4K random read, ten snapshots deep, depth 32", "randread", "4k", depth=32,
         cases=("thinfs:mapped", "thinfs:deep")),
@@ -98,8 +105,8 @@ JOBS = [
         cases=("thinfs:mapped", "thinfs:deep")),
 
     # Other ways to it.
-    Job("discard", "discard 64K, random", "randtrim", "64k", state="snap", count=8000,
-        cases=("floor:mapped", "thinfs:snap")),
+    Job("discard", "discard 64K, random", "randtrim", "64k", state="fresh", count=8000,
+        cases=("floor", "thinfs", "thinfs:snap", "qcow2")),
     Job("loop-read", "4K random read through losetup, depth 32", "randread", "4k", depth=32,
         cases=("floor:mapped:loop", "thinfs:mapped:loop", "floor:mapped:loopbuf", "thinfs:mapped:loopbuf")),
     Job("loop-write", "4K random overwrite through losetup, depth 32", "randwrite", "4k", depth=32,

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""report.py RESULT [CHART]: print what bench.py measured as a table, and draw it as an SVG chart.
+"""report.py RESULT [CHART]: print what bench.py measured as a table, and which goals were reached; add that to RESULT;
+draw an SVG chart.
 
 A figure is the median of the rounds, a ratio the median of the ratios of each round, of the case to the first one of its
 job; in brackets the lowest and highest of them.
@@ -9,6 +10,8 @@ import html
 import json
 import statistics
 import sys
+
+import goals
 
 COLOURS = "#8a8f98", "#2f6fb0", "#c98a2b", "#6a9a4a", "#9a5aa0", "#b05050"
 ROW, LEFT, WIDTH, MOST = 11, 330, 560, 2.0
@@ -42,22 +45,43 @@ def case_row(job, case):
         median_or_dash(samples, "cpu_us_per_request"),
         median_or_dash(samples, "cpu_s_per_gib"),
         median_or_dash(samples, "memory_kib", 1 / 1024),
+        median_or_dash(samples, "p50_us"),
         median_or_dash(samples, "p99_us"),
+        median_or_dash(samples, "p999_us"),
+        median_or_dash(samples, "max_us"),
     ]
 
 
+def print_rows(head, rows):
+    """A table; a row of one cell is a heading."""
+    widths = [max(len(r[i]) for r in rows + [head] if len(r) > 1) for i in range(len(head))]
+    for row in [head] + rows:
+        print(row[0] if len(row) == 1 else
+              "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip())
+
+
 def print_table(place):
-    head = ["", "", "ratio", "CPU us/req", "CPU s/GiB", "MiB", "p99 us"]
+    head = ["", "", "ratio", "CPU us/req", "CPU s/GiB", "MiB", "p50 us", "p99", "p99.9", "longest"]
     rows = []
     for job in place["jobs"]:
         rows.append([f"{job['title']} ({job['unit']})"])
         rows += [["  " + cell if i == 0 else cell for i, cell in enumerate(case_row(job, case))] for case in job["samples"]]
-    widths = [max(len(r[i]) for r in rows + [head] if len(r) > 1) for i in range(len(head))]
     print(f"\non {place['place']}")
-    print("  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(head, widths))))
-    for row in rows:
-        print(row[0] if len(row) == 1 else
-              "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))))
+    print_rows(head, rows)
+
+
+def print_goals(place):
+    if not place["goals"]:
+        return
+    rows = [[f"  {g['what']}", g["limit"], f"{number(g['median'])} [{number(g['lowest'])} - {number(g['highest'])}]",
+             g["verdict"]] for g in place["goals"]]
+    points = [g["point"] for g in place["goals"]]
+    for n in reversed(range(len(rows))):
+        if n == 0 or points[n] != points[n - 1]:
+            rows.insert(n, [points[n]])
+    reached = sum(g["reached"] for g in place["goals"])
+    print(f"\ngoals on {place['place']}: {reached} of the {len(place['goals'])} that were measured are reached")
+    print_rows(["", "goal", "median [lowest - highest]", "reached"], rows)
 
 
 def text(x, y, words, extra=""):
@@ -107,7 +131,12 @@ def main(result, chart=None):
           f"{m['rounds']} rounds of {m['seconds']:g} s, volumes of {m['size_mib']} MiB")
     print("median [lowest - highest]; ratio to the first of each job, within a round")
     for place in results["places"]:
+        place["goals"] = goals.judge(place)
         print_table(place)
+    for place in results["places"]:
+        print_goals(place)
+    with open(result, "w", encoding="utf-8") as f:
+        json.dump(results, f, indent=1)
     if chart:
         draw_chart(results, chart)
 

@@ -37,11 +37,11 @@ def wait_until(what, true, seconds=20):
         time.sleep(0.005)
 
 
-def write_blocks(path, offsets, size=MIB):
-    """Write SIZE bytes that are not zeros at each of the offsets, past the page cache, and sync."""
+def write_blocks(path, offsets, size=MIB, flags=os.O_DIRECT):
+    """Write SIZE bytes that are not zeros at each of the offsets, and sync."""
     buf = mmap.mmap(-1, size)
     buf.write(random.Random(size).randbytes(size))
-    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    fd = os.open(path, os.O_WRONLY | flags)
     try:
         for offset in offsets:
             os.pwrite(fd, buf, offset)
@@ -153,7 +153,8 @@ class Floor(Target):
         with open(image, "wb") as f:
             f.truncate(self.size * (2 if copies else 1))
         if self.state != "empty":
-            write_blocks(image, range(0, self.size, MIB))
+            # In the page cache, as what others write to their images is.
+            write_blocks(image, range(0, self.size, MIB), flags=0)
         self.spawn(BUILD + "/tests/bench/floor", image, self.mnt, *self.mount_options)
         wait_until("the floor is mounted", self.is_mounted)
 
@@ -218,7 +219,8 @@ class Qcow2(Target):
 
     def serve(self, image):
         self.spawn("qemu-storage-daemon",
-                   "--blockdev", f"driver=file,node-name=file,filename={image},discard=unmap",
+                   "--blockdev", ",".join(("driver=file,node-name=file,discard=unmap", *self.mount_options,
+                                           f"filename={image}")),
                    "--blockdev", "driver=qcow2,node-name=disk,file=file,discard=unmap,l2-cache-size=67108864",
                    "--export", f"type=fuse,id=export,node-name=disk,mountpoint={self.mnt},writable=on,allow-other=off")
         wait_until("qemu-storage-daemon has mounted", self.is_mounted)
@@ -236,8 +238,16 @@ class Qcow2(Target):
 PROGRAMS = {"floor": Floor, "thinfs": Thinfs, "qcow2": Qcow2}
 
 
-def is_installed(program):
-    return program != "qcow2" or (shutil.which("qemu-storage-daemon") and shutil.which("qemu-img"))
+def why_not(folder, program, options):
+    """What keeps others, or a way of serving that is asked for by name, from being measured here; or None."""
+    if program != "qcow2" and not options:
+        return None
+    try:
+        PROGRAMS[program](folder, "empty", options).close()
+    except (OSError, RuntimeError) as e:
+        shutil.rmtree(folder)
+        return str(e)
+    return None
 
 
 def audit(meta):
