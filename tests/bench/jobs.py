@@ -25,7 +25,13 @@ from dataclasses import dataclass
 # thinfs as it chooses to be served by itself, and by name where the kernel offers both.
 OURS = "floor", "thinfs", "thinfs::transport=classic", "thinfs::transport=io_uring"
 USUAL = *OURS, "qcow2", "qcow2::aio=io_uring"
+WRITEBACK = "floor::buffered+writeback", "thinfs::buffered+writeback_cache"
 ONCE = -1
+
+
+def of(option):
+    """The three programs with an option of all."""
+    return f"floor::{option}", f"thinfs::{option}", f"qcow2::{option}"
 
 
 def is_way(option):
@@ -107,19 +113,21 @@ JOBS = [
     # Other ways to it.
     Job("discard", "discard 64K, random", "randtrim", "64k", state="fresh", count=8000,
         cases=("floor", "thinfs", "thinfs:snap", "qcow2")),
-    Job("loop-read", "4K random read through losetup, depth 32", "randread", "4k", depth=32,
-        cases=("floor:mapped:loop", "thinfs:mapped:loop", "floor:mapped:loopbuf", "thinfs:mapped:loopbuf")),
-    Job("loop-write", "4K random overwrite through losetup, depth 32", "randwrite", "4k", depth=32,
-        cases=("floor:mapped:loop", "thinfs:mapped:loop", "floor:mapped:loopbuf", "thinfs:mapped:loopbuf")),
-    Job("buffered-read", "buffered sequential read 1M", "read", "1m", count=ONCE, unit="MiB/s",
-        cases=("floor:mapped:buffered", "thinfs:mapped:buffered", "floor:mapped:buffered+writeback",
-               "thinfs:mapped:buffered+writeback_cache")),
+    Job("loop-read", "4K random read through losetup, direct, depth 32", "randread", "4k", depth=32, cases=of("loop")),
+    Job("loop-write", "4K random overwrite through losetup, direct, depth 32", "randwrite", "4k", depth=32,
+        cases=of("loop")),
+    Job("loopbuf-read", "4K random read through losetup, depth 32", "randread", "4k", depth=32, cases=of("loopbuf")),
+    Job("loopbuf-write", "4K random overwrite through losetup, depth 32", "randwrite", "4k", depth=32,
+        cases=of("loopbuf")),
+    Job("buffered-read", "buffered sequential read 1M", "read", "1m", count=ONCE, unit="MiB/s", cases=of("buffered")),
     Job("buffered-write", "buffered sequential write 1M and fsync", "write", "1m", count=ONCE, unit="MiB/s",
-        cases=("floor:mapped:buffered", "thinfs:mapped:buffered", "floor:mapped:buffered+writeback",
-               "thinfs:mapped:buffered+writeback_cache")),
-    Job("buffered-4k", "buffered 4K random write", "randwrite", "4k",
-        cases=("floor:mapped:buffered", "thinfs:mapped:buffered", "floor:mapped:buffered+writeback",
-               "thinfs:mapped:buffered+writeback_cache")),
+        cases=of("buffered")),
+    Job("buffered-4k", "buffered 4K random write", "randwrite", "4k", cases=of("buffered")),
+    Job("writeback-read", "sequential read 1M, write-back cache", "read", "1m", count=ONCE, unit="MiB/s",
+        cases=WRITEBACK),
+    Job("writeback-write", "sequential write 1M and fsync, write-back cache", "write", "1m", count=ONCE, unit="MiB/s",
+        cases=WRITEBACK),
+    Job("writeback-4k", "4K random write, write-back cache", "randwrite", "4k", cases=WRITEBACK),
 
     # What others notice: latency of reads on one volume, while something is done to another.
     Job("commit-p999", "4K read while another volume gets mappings, p99.9", "randread", "4k", unit="p99.9 us",

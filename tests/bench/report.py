@@ -13,7 +13,10 @@ import sys
 
 import goals
 
-COLOURS = "#8a8f98", "#2f6fb0", "#c98a2b", "#6a9a4a", "#9a5aa0", "#b05050"
+# By the beginning of the case, the longest first.
+COLOURS = {"thinfs::transport=classic": "#7fb0dd", "thinfs::transport=io_uring": "#6a9a4a", "thinfs": "#2f6fb0",
+           "floor": "#8a8f98", "qcow2": "#c98a2b"}
+PLAIN = "#9a5aa0"  # numbers of mappings
 ROW, LEFT, WIDTH, MOST = 11, 330, 560, 2.0
 
 
@@ -85,7 +88,12 @@ def print_goals(place):
 
 
 def text(x, y, words, extra=""):
-    return f'<text x="{x}" y="{y}" {extra}>{html.escape(words)}</text>'
+    # Readable on whatever is below it.
+    return f'<text x="{x}" y="{y}" stroke="#fff" stroke-width="3" paint-order="stroke" {extra}>{html.escape(words)}</text>'
+
+
+def colour(case):
+    return next((c for name, c in COLOURS.items() if case.startswith(name)), PLAIN)
 
 
 def bars(job, y):
@@ -97,9 +105,11 @@ def bars(job, y):
             continue
         length, low, high = (min(x, MOST) / MOST * WIDTH for x in (statistics.median(r), min(r), max(r)))
         middle = y + n * ROW + ROW / 2
+        if statistics.median(r) > MOST:
+            out.append(f'<path d="M{LEFT + WIDTH} {y + n * ROW}l5 {(ROW - 2) / 2}l-5 {(ROW - 2) / 2}Z" fill="{colour(case)}"/>')
         label = f"{case} {statistics.median(r):.2f}, {number(statistics.median(values(job['samples'][case])))} {job['unit']}"
         out.append(f'<rect x="{LEFT}" y="{y + n * ROW}" width="{length:.1f}" height="{ROW - 2}" '
-                   f'fill="{COLOURS[n % len(COLOURS)]}"/>')
+                   f'fill="{colour(case)}"/>')
         out.append(f'<path d="M{LEFT + low:.1f} {middle}H{LEFT + high:.1f}" stroke="#000"/>')
         out.append(text(f"{LEFT + max(length, high) + 6:.1f}", y + (n + 1) * ROW - 3, label))
     return out, len(job["samples"]) * ROW + 8
@@ -110,12 +120,13 @@ def draw_chart(results, path):
     for place in results["places"]:
         out.append(text(LEFT, y, f"on {place['place']}: ratio to the first of each job", 'font-weight="bold"'))
         y += 10
-        top = y
+        top, lines = y, []
         for job in place["jobs"]:
-            lines, height = bars(job, y)
-            out += lines
+            more, height = bars(job, y)
+            lines += more
             y += height
         out.append(f'<path d="M{LEFT + WIDTH / MOST} {top}V{y}" stroke="#000" stroke-dasharray="3 3"/>')
+        out += lines
         y += 30
     with open(path, "w", encoding="utf-8") as f:
         f.write(f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 330}" height="{y}" '
