@@ -33,6 +33,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-property \
 	tests/unit/pool/test-pool-blocks \
 	tests/unit/pool/test-pool-resize \
+	tests/unit/pool/test-pool-scale \
 	tests/unit/pool/test-pool-usage \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
@@ -184,6 +185,7 @@ tests_unit_pool_test_pool_property_SOURCES = tests/unit/pool/test-pool-property.
 tests_unit_pool_test_pool_resize_SOURCES = tests/unit/pool/test-pool-resize.c $(PROPERTY_FILES)
 tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=meta_durable,--wrap=pool_copy_data,--wrap=pool_end_change
+tests_unit_pool_test_pool_scale_SOURCES = tests/unit/pool/test-pool-scale.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_SOURCES = \
 	tests/unit/pool/test-pool-threads.c \
 	tests/unit/pool/threads.h \

@@ -196,6 +196,12 @@ int dev_shed(struct thin_dev *d, uint64_t max, uint64_t *left);
 int dev_root_is_shared(struct thin_dev *d, bool *is_shared);
 
 /*
+ * Whether deleting the device at once would drop no more than MAX mappings: those in nodes that no other device has. Reads no
+ * more nodes than these MAX are in, however many are shared. shared.
+ */
+int dev_deletion_is_small(struct thin_dev *d, uint64_t max, bool *is_small);
+
+/*
  * How many data blocks deleting the device would free, but for what it has at two places: of MAX_LEAVES leaves of its tree, from
  * vblock FROM on; *next: where to go on, when *more. O(nodes that it shares with none). shared.
  */

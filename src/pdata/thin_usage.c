@@ -9,6 +9,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "pdata/thin_meta_internal.h"
@@ -100,6 +101,30 @@ dev_exclusive(struct thin_dev *d, uint64_t from, unsigned max_leaves, uint64_t *
 	      uint64_t *next, bool *more)
 {
 	return walk(d, NULL, from, max_leaves, blocks, next, more);
+}
+
+static int
+count_down(void *arg, uint64_t key, const void *value)
+{
+	uint64_t *left = arg;
+
+	(void)key;
+	(void)value;
+	return (*left)-- ? 0 : 1;
+}
+
+int
+dev_deletion_is_small(struct thin_dev *d, uint64_t max, bool *is_small)
+{
+	struct btree mappings = meta_mapping_tree(d->meta);
+	uint64_t left = max, next;
+	bool more;
+	int r = d->gone ? -ENODATA : d->meta->broken ? -EIO : 0;
+
+	if (!r)
+		r = btree_iterate_unshared(&mappings, d->root, 0, UINT_MAX, NULL, count_down, &left, &next, &more);
+	*is_small = r == 0;
+	return r < 0 ? r : 0;
 }
 
 struct meta_tally *

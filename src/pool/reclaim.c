@@ -28,18 +28,14 @@ reclaim_is_cheap(struct vol *v, bool *cheap)
 {
 	struct thin_dev *dev;
 	struct dev_info info;
-	bool shared;
+	uint64_t max = pool_step(v->pool, RECLAIM_AT_ONCE);
 	int r = vol_dev(v, &dev);
 
 	if (r)
 		return r;
-	dev_get_info(v->dev, &info);
-	*cheap = info.mapped_blocks <= pool_step(v->pool, RECLAIM_AT_ONCE);
-	if (*cheap)
-		return 0;
-	r = dev_root_is_shared(v->dev, &shared);
-	*cheap = shared;
-	return r;
+	dev_get_info(dev, &info);
+	*cheap = info.mapped_blocks <= max;
+	return *cheap ? 0 : dev_deletion_is_small(dev, max, cheap);
 }
 
 int
