@@ -43,7 +43,11 @@ last_error(void)
 	return errno == EDQUOT ? -ENOSPC : -errno;
 }
 
-typedef ssize_t (*transfer_fn)(int fd, const struct iovec *iov, int nr_iov, off_t offset);
+/* What moves bytes between memory and an image: of one buffer, and of several, which costs more. */
+struct transfer {
+	ssize_t (*one)(int fd, void *buf, size_t len, off_t offset);
+	ssize_t (*many)(int fd, const struct iovec *iov, int nr_iov, off_t offset);
+};
 
 #define IOV_AT_A_TIME 64
 
@@ -53,15 +57,36 @@ to_file(struct image *img)
 	return (struct image_file *)img;
 }
 
-/* All of IOV, however little FN moves at a time. Nothing moved: the end of the image. */
+static ssize_t
+write_one(int fd, void *buf, size_t len, off_t offset)
+{
+	return pwrite(fd, buf, len, offset);
+}
+
+static const struct transfer reading = {pread, preadv}, writing = {write_one, pwritev};
+
+/* As much of IOV as goes at a time, without the first DONE bytes. */
+static ssize_t
+transfer_some(const struct transfer *t, int fd, const struct iovec *iov, int nr_iov, size_t done, off_t offset)
+{
+	int nr = nr_iov < IOV_AT_A_TIME ? nr_iov : IOV_AT_A_TIME;
+	struct iovec part[IOV_AT_A_TIME];
+
+	if (nr == 1)
+		return t->one(fd, (char *)iov->iov_base + done, iov->iov_len - done, offset);
+	memcpy(part, iov, (size_t)nr * sizeof(*part));
+	part[0].iov_base = (char *)part[0].iov_base + done;
+	part[0].iov_len -= done;
+	return t->many(fd, part, nr, offset);
+}
+
+/* All of IOV, however little T moves at a time. Nothing moved: the end of the image. */
 static int
-transfer_all(transfer_fn fn, int fd, const struct iovec *iov, int nr_iov, uint64_t offset)
+transfer_all(const struct transfer *t, int fd, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	size_t done = 0; /* of iov[0] */
 
 	while (nr_iov) {
-		struct iovec part[IOV_AT_A_TIME];
-		int nr = nr_iov < IOV_AT_A_TIME ? nr_iov : IOV_AT_A_TIME;
 		ssize_t n;
 
 		if (iov->iov_len == done) {
@@ -70,11 +95,7 @@ transfer_all(transfer_fn fn, int fd, const struct iovec *iov, int nr_iov, uint64
 			done = 0;
 			continue;
 		}
-		memcpy(part, iov, (size_t)nr * sizeof(*part));
-		part[0].iov_base = (char *)part[0].iov_base + done;
-		part[0].iov_len -= done;
-
-		n = fn(fd, part, nr, (off_t)offset);
+		n = transfer_some(t, fd, iov, nr_iov, done, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -139,7 +160,7 @@ file_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offs
 {
 	if (offset > INT64_MAX)
 		return -EIO;
-	return transfer_all(preadv, to_file(img)->fd, iov, nr_iov, offset);
+	return transfer_all(&reading, to_file(img)->fd, iov, nr_iov, offset);
 }
 
 static int
@@ -153,7 +174,7 @@ file_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t off
 	r = check_range(f, offset, iov_length(iov, nr_iov));
 	if (r)
 		return r;
-	return transfer_all(pwritev, f->fd, iov, nr_iov, offset);
+	return transfer_all(&writing, f->fd, iov, nr_iov, offset);
 }
 
 static int
