@@ -44,7 +44,8 @@ UNIT_TESTS = \
 	tests/unit/util/test-u64map
 
 THREAD_TESTS = \
-	tests/unit/pool/test-pool-threads.t
+	tests/unit/pool/test-pool-threads.t \
+	tests/unit/util/test-lockless.t
 
 # In 'make check-threads' too: the daemon with all that may be asked of it at once.
 THREAD_MOUNT_TESTS = tests/mount/load.sh
@@ -195,6 +196,8 @@ tests_unit_pool_test_pool_threads_t_SOURCES = \
 	tests/unit/pool/threads_snapshots.c \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
+tests_unit_util_test_lockless_t_SOURCES = tests/unit/util/test-lockless.c
+tests_unit_util_test_lockless_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
 # What 'make bench' measures against, thinfs on a disk whose flush is slow, and the engine alone.
 BENCH_TOOLS = \

@@ -8,6 +8,9 @@
  *   DIRTY    -             dirty         no          yes, under the exclusive metadata lock
  *   FROZEN   -             frozen        no          no
  *
+ * Hits, which are most, do without the locks: `hot` has, by hash, one entry that was found there before, and who
+ * finds one holds it by a hazard (util/hazard.h). Who takes an entry out of the table first makes it not hot.
+ *
  * An entry whose load failed leaves the table at once; threads that waited for it try again and
  * meet the error themselves.
  */
@@ -23,6 +26,7 @@
 
 #include "pdata/block_cache.h"
 #include "pdata/format.h"
+#include "util/hazard.h"
 #include "util/lock.h"
 #include "util/minmax.h"
 #include "util/msg.h"
@@ -30,6 +34,7 @@
 #define NR_SHARDS 64U
 #define MIN_BLOCKS_PER_SHARD 4U
 #define WRITE_BATCH_BLOCKS 256U
+#define HOT_PER_BUCKET 4U
 
 enum entry_state {
 	ENTRY_LOADING,
@@ -44,7 +49,7 @@ struct cache_entry {
 	enum block_type type;
 	enum entry_state state; /* shard->lock */
 	unsigned holders; /* shard->lock */
-	bool used; /* second chance; shard->lock */
+	atomic_bool used; /* second chance */
 	LIST_ENTRY(cache_entry) hash;
 	TAILQ_ENTRY(cache_entry) link; /* shard's ring, or the cache's dirty or frozen list */
 	/* Within: an aligned allocation of its own would cost as much again in gaps. */
@@ -67,6 +72,8 @@ struct shard {
 
 struct block_cache {
 	struct image *img;
+	_Atomic(struct cache_entry *) *hot; /* by hash; changes under the lock of the entry's shard */
+	size_t nr_hot; /* a power of two, and a multiple of NR_SHARDS */
 	_Atomic uint64_t nr_blocks;
 	struct entry_list dirty; /* the exclusive metadata lock */
 	atomic_size_t nr_dirty;
@@ -75,6 +82,7 @@ struct block_cache {
 	uint64_t in_use_words;
 	struct entry_list frozen; /* the one who commits */
 	struct shard shards[NR_SHARDS];
+	struct hazards hazards; /* entries that are held without a lock */
 };
 
 static uint64_t
@@ -162,10 +170,51 @@ entry_free(struct cache_entry *e)
 	free(e);
 }
 
+/* All that may be here are of one shard. */
+static _Atomic(struct cache_entry *) *
+hot_place(struct block_cache *bc, uint64_t nr)
+{
+	return &bc->hot[hash_of(nr) & (bc->nr_hot - 1)];
+}
+
+static void
+make_hot_locked(struct cache_entry *e)
+{
+	atomic_store(hot_place(e->shard->bc, e->b.nr), e);
+}
+
+static void
+cool_locked(struct cache_entry *e)
+{
+	_Atomic(struct cache_entry *) *place = hot_place(e->shard->bc, e->b.nr);
+
+	if (atomic_load(place) == e)
+		atomic_store(place, NULL);
+}
+
+/* The entry for NR if it is hot, held by a hazard of this thread. */
+static struct cache_entry *
+hold_hot(struct block_cache *bc, uint64_t nr, enum block_type type)
+{
+	_Atomic(struct cache_entry *) *place = hot_place(bc, nr);
+	struct cache_entry *e = atomic_load_explicit(place, memory_order_relaxed);
+
+	if (!e || !hazard_set(&bc->hazards, e))
+		return NULL;
+	if (atomic_load(place) != e || e->b.nr != nr || e->type != type) {
+		hazard_clear(&bc->hazards, e);
+		return NULL;
+	}
+	if (!atomic_load_explicit(&e->used, memory_order_relaxed))
+		atomic_store_explicit(&e->used, true, memory_order_relaxed);
+	return e;
+}
+
 /* Take the entry out of the table; the caller has taken it off its list. */
 static void
 unhash_locked(struct cache_entry *e)
 {
+	cool_locked(e);
 	LIST_REMOVE(e, hash);
 	e->shard->nr_entries--;
 }
@@ -180,8 +229,11 @@ evict_locked(struct shard *s)
 	while (looks-- && (e = TAILQ_FIRST(&s->ring))) {
 		TAILQ_REMOVE(&s->ring, e, link);
 		if (!e->holders && !e->used) {
-			unhash_locked(e);
-			return e;
+			cool_locked(e);
+			if (!hazard_is_set(&s->bc->hazards, e)) {
+				unhash_locked(e);
+				return e;
+			}
 		}
 		e->used = false;
 		TAILQ_INSERT_TAIL(&s->ring, e, link);
@@ -255,17 +307,23 @@ bc_open(struct image *img, uint64_t nr_blocks, size_t memory, struct block_cache
 	if (per_shard < MIN_BLOCKS_PER_SHARD)
 		per_shard = MIN_BLOCKS_PER_SHARD;
 	watch_blocks(bc, nr_blocks);
-	for (unsigned i = 0; i < NR_SHARDS; i++) {
-		if (shard_init(bc, &bc->shards[i], per_shard)) {
-			while (i--)
-				free(bc->shards[i].buckets);
-			free((void *)bc->in_use);
-			free(bc);
-			return -ENOMEM;
-		}
-	}
+	for (unsigned i = 0; i < NR_SHARDS; i++)
+		if (shard_init(bc, &bc->shards[i], per_shard))
+			goto err;
+	/* So many that few blocks keep each other out; a pointer each is little against a block. */
+	bc->nr_hot = HOT_PER_BUCKET * NR_SHARDS * bc->shards[0].nr_buckets;
+	bc->hot = calloc(bc->nr_hot, sizeof(*bc->hot));
+	if (!bc->hot)
+		goto err;
 	*out = bc;
 	return 0;
+
+err:
+	for (unsigned i = 0; i < NR_SHARDS; i++)
+		free(bc->shards[i].buckets);
+	free((void *)bc->in_use);
+	free(bc);
+	return -ENOMEM;
 }
 
 void
@@ -282,6 +340,7 @@ bc_close(struct block_cache *bc)
 		mutex_destroy(&s->lock);
 	}
 	free((void *)bc->in_use);
+	free((void *)bc->hot);
 	free(bc);
 }
 
@@ -318,6 +377,7 @@ entry_load(struct cache_entry *e)
 		set_in_use(s->bc, e->b.nr);
 		e->state = ENTRY_CLEAN;
 		TAILQ_INSERT_TAIL(&s->ring, e, link);
+		make_hot_locked(e);
 	}
 	pthread_cond_broadcast(&s->loaded);
 	mutex_unlock(&s->lock);
@@ -348,6 +408,11 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 	struct cache_entry *e;
 	bool load = false;
 
+	e = hold_hot(bc, nr, type);
+	if (e) {
+		*out = &e->b;
+		return 0;
+	}
 	if (nr >= bc->nr_blocks) {
 		msg_error("%s: something points to metadata block %" PRIu64
 			  ", but there are only %" PRIu64 "; check it with 'thinfs check'",
@@ -356,7 +421,11 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 	}
 	mutex_lock(&s->lock);
 	e = find_and_hold_locked(s, nr);
-	if (!e) {
+	if (e) {
+		if (!is_in_use(bc, nr))
+			set_in_use(bc, nr); /* it was freed, but something still points to it */
+		make_hot_locked(e);
+	} else {
 		e = entry_new_locked(s, nr, type, ENTRY_LOADING);
 		load = true;
 	}
@@ -368,8 +437,6 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 
 		if (r)
 			return r;
-	} else if (!is_in_use(bc, nr)) {
-		set_in_use(bc, nr); /* it was freed, but something still points to it */
 	}
 	if (!load && e->type != type) {
 		msg_error("%s: metadata block %" PRIu64 " is used both as %s and as %s",
@@ -386,6 +453,8 @@ bc_put(struct block *b)
 {
 	struct shard *s = b->entry->shard;
 
+	if (hazard_clear(&s->bc->hazards, b->entry))
+		return;
 	mutex_lock(&s->lock);
 	assert(b->entry->holders > 0);
 	b->entry->holders--;
@@ -441,6 +510,8 @@ bc_forget(struct block_cache *bc, uint64_t nr)
 	clear_in_use(bc, nr);
 	mutex_lock(&s->lock);
 	e = find_locked(s, nr);
+	if (e)
+		cool_locked(e); /* who still comes to it has to be seen: bc_read() */
 	if (e && e->state == ENTRY_DIRTY) {
 		TAILQ_REMOVE(&bc->dirty, e, link);
 		bc->nr_dirty--;
@@ -560,6 +631,8 @@ bc_drop_all(struct block_cache *bc)
 
 			while ((e = LIST_FIRST(&s->buckets[j]))) {
 				assert(!e->holders);
+				cool_locked(e);
+				assert(!hazard_is_set(&bc->hazards, e));
 				LIST_REMOVE(e, hash);
 				entry_free(e);
 			}

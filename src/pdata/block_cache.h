@@ -16,6 +16,7 @@
  * Locking: bc_read() and bc_put() may be called by any number of threads. bc_new(), bc_forget(),
  * bc_freeze(), bc_drop_all() and changing contents need the caller's exclusive metadata lock;
  * a bc_read() of the same block must not run at the same time as these.
+ * A block is put by the thread that got it.
  * bc_write() and bc_thaw() need no lock, but only one batch exists at a time.
  *
  * Checksum and block number are verified when a block is read from disk, with the checks of its

@@ -11,14 +11,16 @@
  * (+: both may hold overlapping ranges.) First come, first served: nobody waits for one that came
  * later, so a stream of writes cannot starve a snapshot.
  *
- * A request lives in its caller's frame. Cost: one mutex, and a walk over the requests that are
- * under way on this volume.
+ * A hold lives in its caller's frame. READ and WRITE cost two writes to a line of the thread's own, as long as nobody has or
+ * wants CHANGE or FREEZE on the volume: the hold is announced in the thread's place, and who wants one of these looks
+ * at all places. Otherwise, one mutex, and a walk over the holds under way on this volume.
  */
 #ifndef THINFS_POOL_RANGE_LOCK_H
 #define THINFS_POOL_RANGE_LOCK_H
 
 #include <bsd/sys/queue.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "util/lock.h"
@@ -33,16 +35,19 @@ enum range_mode {
 struct range_hold {
 	uint64_t first, last; /* inclusive */
 	enum range_mode mode;
+	struct range_place *place; /* where it is announced; NULL: it is in the list */
 	TAILQ_ENTRY(range_hold) link;
 };
 
 TAILQ_HEAD(range_hold_list, range_hold);
 
 struct range_lock {
+	/* CHANGE and FREEZE, held and waiting: while there are any, nothing more is announced. Changes under the mutex. */
+	atomic_uint nr_exclusive;
 	struct mutex mutex;
 	pthread_cond_t released;
 	unsigned nr_waiting;
-	struct range_hold_list holds; /* held and waiting, in order of arrival */
+	struct range_hold_list holds; /* held and waiting, in order of arrival; not those that are announced */
 };
 
 void range_lock_init(struct range_lock *l);

@@ -2,6 +2,8 @@
 libutil_a_SOURCES = \
 	src/util/crc32c.c \
 	src/util/crc32c.h \
+	src/util/hazard.c \
+	src/util/hazard.h \
 	src/util/le.h \
 	src/util/lock.h \
 	src/util/lock_order.c \
@@ -11,7 +13,10 @@ libutil_a_SOURCES = \
 	src/util/msg.h \
 	src/util/runs.c \
 	src/util/runs.h \
+	src/util/rwlock.c \
 	src/util/size.c \
 	src/util/size.h \
+	src/util/thread_slot.c \
+	src/util/thread_slot.h \
 	src/util/u64map.c \
 	src/util/u64map.h

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * lock: mutexes and read-write locks with a rank (util/lock_order.h). But for that they are POSIX threads', and
- * cost the same.
+ * lock: mutexes and read-write locks with a rank (util/lock_order.h). But for that, mutexes are POSIX threads', and
+ * cost the same. Read-write locks are for many readers (rwlock.c).
  */
 #ifndef THINFS_UTIL_LOCK_H
 #define THINFS_UTIL_LOCK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "util/lock_order.h"
+#include "util/thread_slot.h"
 
 /* For the message when the order is broken. */
 struct lock_place {
@@ -22,9 +25,20 @@ struct mutex {
 	struct lock_place place;
 };
 
+/* How many of the threads with one number have the lock shared, on a line of its own. */
+struct rwlock_readers {
+	atomic_uint nr;
+	char rest[CACHE_LINE - sizeof(atomic_uint)];
+};
+
 struct rwlock {
-	pthread_rwlock_t os;
 	struct lock_place place;
+	atomic_bool wanted; /* exclusively, by who has the gate: readers must pass there, too */
+	bool exclusive; /* it is held so; only changes while nobody else holds it at all */
+	pthread_mutex_t gate;
+	pthread_mutex_t mutex; /* for the condition */
+	pthread_cond_t left; /* a reader has, while it was wanted */
+	struct rwlock_readers readers[THREAD_SLOTS + 1]; /* the last is of all threads without a number */
 };
 
 #define MUTEX_INITIALIZER(name, rank) {PTHREAD_MUTEX_INITIALIZER, {(rank), (name)}}
@@ -71,44 +85,16 @@ cond_timedwait(pthread_cond_t *c, struct mutex *m, const struct timespec *until)
 	return pthread_cond_timedwait(c, &m->os, until);
 }
 
-/* Writers first: readers come all the time, and a writer must get its turn. So never taken twice by one thread. */
-static inline void
-rwlock_init(struct rwlock *l, const char *name, unsigned rank)
-{
-	pthread_rwlockattr_t attr;
-
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&l->os, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	l->place = (struct lock_place){rank, name};
-}
-
-static inline void
-rwlock_destroy(struct rwlock *l)
-{
-	pthread_rwlock_destroy(&l->os);
-}
-
-static inline void
-rwlock_rdlock(struct rwlock *l)
-{
-	lock_order_enter(l->place.rank, 0, l->place.name);
-	pthread_rwlock_rdlock(&l->os);
-}
-
-static inline void
-rwlock_wrlock(struct rwlock *l)
-{
-	lock_order_enter(l->place.rank, 0, l->place.name);
-	pthread_rwlock_wrlock(&l->os);
-}
-
-static inline void
-rwlock_unlock(struct rwlock *l)
-{
-	lock_order_leave(l->place.rank);
-	pthread_rwlock_unlock(&l->os);
-}
+/*
+ * Shared: two writes to a line of the thread's own, while nobody wants it exclusively. Exclusive: a look at the lines of
+ * all threads. Who waits for it to be free again does so on one mutex, readers and writers alike, in no order; writers do
+ * not wait for readers who come later. Never taken twice by one thread.
+ */
+void rwlock_init(struct rwlock *l, const char *name, unsigned rank);
+void rwlock_destroy(struct rwlock *l);
+void rwlock_rdlock(struct rwlock *l);
+void rwlock_wrlock(struct rwlock *l);
+/* By the thread that took it. */
+void rwlock_unlock(struct rwlock *l);
 
 #endif

@@ -70,23 +70,27 @@ Test(block_cache, a_block_is_read_once_while_it_is_cached)
 {
 	struct image *img = make_image();
 	struct block_cache *bc;
-	struct block *b, *held;
+	struct block *b, *held, *other;
 
 	cr_assert_eq(bc_open(img, NR_BLOCKS, MEMORY, &bc), 0);
 	cr_assert_eq(bc_read(bc, 7, BLOCK_BITMAP, &held), 0);
 	uint64_t reads = image_fault_count(img, IMAGE_OP_READ);
 	cr_assert_eq(bc_read(bc, 7, BLOCK_BITMAP, &b), 0);
 	cr_assert_eq(b, held);
-	bc_put(b);
+	bc_put(held);
 	cr_assert_eq(image_fault_count(img, IMAGE_OP_READ), reads);
 
-	/* Held blocks stay, whatever comes. */
+	/* Held blocks stay, whatever comes: one that was read, and one that was only found. */
+	held = b;
+	cr_assert_eq(bc_read(bc, 8, BLOCK_BITMAP, &other), 0);
 	for (uint64_t nr = 0; nr < NR_BLOCKS; nr++) {
 		cr_assert_eq(bc_read(bc, nr, BLOCK_BITMAP, &b), 0);
 		bc_put(b);
 	}
 	cr_assert(holds(held, 7));
+	cr_assert(holds(other, 8));
 	bc_put(held);
+	bc_put(other);
 	bc_close(bc);
 	image_close(img);
 }
