@@ -92,6 +92,7 @@ MOUNT_TESTS = \
 	tests/mount/resize.sh \
 	tests/mount/scale.sh \
 	tests/mount/shrink.sh \
+	tests/mount/slowdisk.sh \
 	tests/mount/snapshot.sh \
 	tests/mount/space.sh \
 	tests/mount/sparse.sh \
@@ -344,6 +345,7 @@ EXTRA_DIST += \
 	tests/tools/holes.py \
 	tests/tools/residue.py \
 	tests/tools/snapshots.py \
+	tests/tools/sync_rate.py \
 	tests/tools/without-io-uring.py
 
 TEST_EXTENSIONS = .t .sh

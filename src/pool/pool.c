@@ -142,6 +142,7 @@ init_locks(struct pool *p)
 	pthread_cond_init(&p->timer_wake, &monotonic);
 	pthread_cond_init(&p->reclaim_wake, &monotonic);
 	pthread_cond_init(&p->sync_wake, NULL);
+	pthread_cond_init(&p->sync_more, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	mutex_init(&p->snapshot_lock, "snapshot_lock", RANK_SNAPSHOT);
 	rwlock_init(&p->meta_lock, "meta_lock", RANK_META);
@@ -180,6 +181,7 @@ pool_free(struct pool *p)
 	pthread_cond_destroy(&p->timer_wake);
 	pthread_cond_destroy(&p->reclaim_wake);
 	pthread_cond_destroy(&p->sync_wake);
+	pthread_cond_destroy(&p->sync_more);
 	mutex_destroy(&p->snapshot_lock);
 	mutex_destroy(&p->grow_lock);
 	mutex_destroy(&p->sync_lock);

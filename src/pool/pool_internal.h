@@ -192,6 +192,10 @@ struct pool {
 
 	struct mutex sync_lock;
 	struct sync_queue sync_queue; /* sync_lock */
+	unsigned sync_waiting; /* sync_lock: how many are in it */
+	unsigned sync_expected; /* sync_lock: how many the next round should have, until sync_until */
+	struct timespec sync_until; /* sync_lock; CLOCK_MONOTONIC */
+	pthread_cond_t sync_more;
 	bool syncing; /* sync_lock: somebody works off the queue */
 	bool sync_handed; /* sync_lock: the thread is to go on with it */
 	bool sync_stop; /* sync_lock */

@@ -6,13 +6,35 @@
  * ask meanwhile are answered by the next round; a thread of the pool leads that, so that nobody
  * works for others longer than its own request takes - it may hold the range of a volume.
  * So an fsync that nobody else waits for wakes nobody.
+ *
+ * Those who were answered by a round mostly come back at once with the next thing to be made durable. Just too late for a
+ * round that begins with whoever waited already, they would wait for two rounds each time, by halves. So
+ * after a slow round the next one waits a moment for as many as that one left or answered.
  */
 #include <config.h>
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "pool/pool_internal.h"
+#include "util/minmax.h"
+
+/* How long to wait for others, against how long the last round took: no less than is worth going to sleep for. */
+#define GATHER_SHARE 8
+#define GATHER_MIN_NS 100000
+#define GATHER_MAX_NS 4000000
+
+#define NS_PER_S INT64_C(1000000000)
+
+static int64_t
+monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * NS_PER_S + t.tv_nsec;
+}
 
 enum sync_need {
 	NEED_FLUSH, /* of the data image */
@@ -36,10 +58,42 @@ needs_of(struct pool *p, const struct vol *v)
 	return changed ? NEED_COMMIT : NEED_FLUSH;
 }
 
+/* A round of ANSWERED requests took that long: who should be waited for before the next one. */
+static void
+expect_more(struct pool *p, unsigned answered, int64_t took_ns)
+{
+	int64_t wait_ns = min_u64(took_ns / GATHER_SHARE, GATHER_MAX_NS);
+	int64_t until_ns = monotonic_ns() + wait_ns;
+
+	mutex_lock(&p->sync_lock);
+	p->sync_expected = wait_ns < GATHER_MIN_NS ? 0 : answered + p->sync_waiting;
+	p->sync_until = (struct timespec){until_ns / NS_PER_S, until_ns % NS_PER_S};
+	mutex_unlock(&p->sync_lock);
+}
+
+/* Take all requests, waiting for those that should come in a moment: how many there are. */
+static unsigned
+gather(struct pool *p, struct sync_queue *queue)
+{
+	unsigned nr;
+
+	mutex_lock(&p->sync_lock);
+	while (p->sync_waiting < p->sync_expected &&
+	       cond_timedwait(&p->sync_more, &p->sync_lock, &p->sync_until) != ETIMEDOUT)
+		;
+	STAILQ_INIT(queue);
+	STAILQ_CONCAT(queue, &p->sync_queue);
+	nr = p->sync_waiting;
+	p->sync_waiting = 0;
+	mutex_unlock(&p->sync_lock);
+	return nr;
+}
+
 /* Make all in QUEUE durable, by a commit if one of them needs it, and answer them. */
 static void
-sync_round(struct pool *p, struct sync_queue *queue)
+sync_round(struct pool *p, struct sync_queue *queue, unsigned nr)
 {
+	int64_t began_ns = monotonic_ns();
 	struct sync_request *req;
 	bool need_commit = false;
 	int r;
@@ -52,6 +106,7 @@ sync_round(struct pool *p, struct sync_queue *queue)
 		r = commit_run(p);
 	else
 		r = p->read_only ? 0 : commit_flush_data(p);
+	expect_more(p, nr, monotonic_ns() - began_ns);
 	while ((req = STAILQ_FIRST(queue))) {
 		bool lost;
 
@@ -72,13 +127,10 @@ static bool
 lead_once(struct pool *p)
 {
 	struct sync_queue queue;
+	unsigned nr = gather(p, &queue);
 	bool more;
 
-	mutex_lock(&p->sync_lock);
-	STAILQ_INIT(&queue);
-	STAILQ_CONCAT(&queue, &p->sync_queue);
-	mutex_unlock(&p->sync_lock);
-	sync_round(p, &queue);
+	sync_round(p, &queue, nr);
 	mutex_lock(&p->sync_lock);
 	more = !STAILQ_EMPTY(&p->sync_queue);
 	p->syncing = more;
@@ -110,6 +162,8 @@ pool_sync(struct pool *p, struct vol *vol, void (*done)(void *arg, int error), v
 	*req = (struct sync_request){.vol = vol ? vol_get(vol) : NULL, .done = done, .arg = arg};
 	mutex_lock(&p->sync_lock);
 	STAILQ_INSERT_TAIL(&p->sync_queue, req, link);
+	if (++p->sync_waiting == p->sync_expected)
+		pthread_cond_signal(&p->sync_more);
 	lead = !p->syncing;
 	p->syncing = true;
 	mutex_unlock(&p->sync_lock);
