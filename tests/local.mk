@@ -82,6 +82,7 @@ MOUNT_TESTS = \
 	tests/mount/load.sh \
 	tests/mount/locking.sh \
 	tests/mount/memory.sh \
+	tests/mount/names.sh \
 	tests/mount/nonroot.sh \
 	tests/mount/order.sh \
 	tests/mount/origin.sh \
@@ -343,6 +344,7 @@ EXTRA_DIST += \
 	tests/tools/dm-thin-audit.py \
 	tests/tools/fixture.py \
 	tests/tools/holes.py \
+	tests/tools/names.py \
 	tests/tools/residue.py \
 	tests/tools/snapshots.py \
 	tests/tools/sync_rate.py \
