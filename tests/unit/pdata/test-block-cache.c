@@ -209,3 +209,100 @@ Test(block_cache, many_threads_read_at_once)
 	bc_close(s.bc);
 	image_close(img);
 }
+
+/* --- what is kept --- */
+
+static uint64_t
+reads_of(struct image *img, struct block_cache *bc, uint64_t first, uint64_t end)
+{
+	uint64_t before = image_fault_count(img, IMAGE_OP_READ);
+	struct block *b;
+
+	for (uint64_t nr = first; nr < end; nr++) {
+		cr_assert_eq(bc_read(bc, nr, BLOCK_BITMAP, &b), 0);
+		cr_assert(holds(b, nr));
+		bc_put(b);
+	}
+	return image_fault_count(img, IMAGE_OP_READ) - before;
+}
+
+Test(block_cache, what_is_used_again_outlives_a_scan)
+{
+	struct image *img = make_image();
+	struct block_cache *bc;
+	uint64_t missed = 0;
+
+	cr_assert_eq(bc_open(img, NR_BLOCKS, MEMORY, &bc), 0);
+	reads_of(img, bc, 0, 100);
+	/* All the rest once, which is eight times what fits, and the hundred again after each sixteenth of the cache. */
+	for (uint64_t nr = 100; nr + 30 <= NR_BLOCKS; nr += 30) {
+		cr_assert_eq(reads_of(img, bc, nr, nr + 30), 30);
+		missed += reads_of(img, bc, 0, 100);
+	}
+	/* First in, first out would read most of them again eight times. */
+	cr_assert_leq(missed, 20, "%llu were read again", (unsigned long long)missed);
+	bc_close(bc);
+	image_close(img);
+}
+
+Test(block_cache, most_of_a_skewed_load_is_found)
+{
+	struct random_source rs = {1};
+	struct image *img = make_image();
+	struct block_cache *bc;
+	uint64_t reads;
+
+	/* Nine of ten go to 350 blocks, of the some 500 that fit; what chance kept would be found for less than 75 %. */
+	cr_assert_eq(bc_open(img, NR_BLOCKS, MEMORY, &bc), 0);
+	for (unsigned i = 0; i < 10000; i++) {
+		uint64_t nr = random_below(&rs, 10) ? random_below(&rs, 350) : 350 + random_below(&rs, NR_BLOCKS - 350);
+
+		reads_of(img, bc, nr, nr + 1);
+	}
+	reads = image_fault_count(img, IMAGE_OP_READ);
+	for (unsigned i = 0; i < 10000; i++) {
+		uint64_t nr = random_below(&rs, 10) ? random_below(&rs, 350) : 350 + random_below(&rs, NR_BLOCKS - 350);
+
+		reads_of(img, bc, nr, nr + 1);
+	}
+	reads = image_fault_count(img, IMAGE_OP_READ) - reads;
+	printf("# %llu of 10000 were read\n", (unsigned long long)reads);
+	cr_assert_leq(reads, 2000, "%llu of 10000 were read", (unsigned long long)reads);
+	bc_close(bc);
+	image_close(img);
+}
+
+/* With the least memory there is, and more held and dirty than fits: nothing waits, and it shrinks again. */
+Test(block_cache, more_held_and_dirty_than_fits_is_no_end)
+{
+	enum { NR = 1000 };
+	static struct block *held[NR];
+	struct image *img = make_image();
+	struct block_cache *bc;
+	struct block *b;
+
+	cr_assert_eq(bc_open(img, NR_BLOCKS, 1, &bc), 0);
+	for (uint64_t nr = 0; nr < NR; nr++)
+		cr_assert_eq(bc_read(bc, nr, BLOCK_BITMAP, &held[nr]), 0);
+	for (uint64_t nr = NR; nr < 2 * NR; nr++) {
+		cr_assert_eq(bc_new(bc, nr, BLOCK_BITMAP, &b), 0);
+		((struct disk_bitmap *)b->data)->words[7] = le64_make(nr);
+		bc_put(b);
+	}
+	cr_assert_eq(reads_of(img, bc, 2 * NR, 3 * NR), NR);
+	/* None of these may have gone. */
+	cr_assert_eq(bc_nr_dirty(bc), NR);
+	cr_assert_eq(reads_of(img, bc, 0, 2 * NR), 0);
+	for (unsigned i = 0; i < NR; i++) {
+		cr_assert(holds(held[i], i));
+		bc_put(held[i]);
+	}
+	bc_freeze(bc);
+	cr_assert_eq(bc_write(bc), 0);
+	bc_thaw(bc);
+	reads_of(img, bc, 3 * NR, NR_BLOCKS);
+	cr_assert_leq(bc_nr_cached(bc), 64 * 4);
+	cr_assert_eq(reads_of(img, bc, NR, 2 * NR), NR); /* as they were written */
+	bc_close(bc);
+	image_close(img);
+}
