@@ -124,7 +124,8 @@ SHARED_TEST_FILES = \
 	tests/unit/damage.h \
 	tests/unit/io/image_model.h \
 	tests/unit/pdata/meta_fixture.h \
-	tests/unit/random.h
+	tests/unit/random.h \
+	tests/unit/scratch.h
 
 # The checkers, and images that outlive a pool.
 AUDIT_FILES = \

@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #include "crash/external.h"
+#include "unit/scratch.h"
 
 #define HOLE_UNIT (64U << 10)
 
 static const uint64_t sizes[NR_EXTERNAL] = {700, (4U << 16) + 12345, ORACLE_BYTES + 100000};
-static char dir[200];
+static char dir[1000];
 static char paths[NR_EXTERNAL][sizeof(dir) + 16];
 static pid_t maker;
 
@@ -62,9 +63,7 @@ make(unsigned nr)
 static void
 make_all(void)
 {
-	const char *tmp = getenv("TMPDIR");
-
-	snprintf(dir, sizeof(dir), "%.150s/thinfs-external.XXXXXX", tmp ? tmp : "/tmp");
+	scratch_template(dir, sizeof(dir), "external");
 	if (!mkdtemp(dir))
 		abort();
 	maker = getpid();

@@ -12,6 +12,7 @@
 
 #include "pdata/check.h"
 #include "unit/audit.h"
+#include "unit/scratch.h"
 
 #define OUTPUT_MAX (1U << 20)
 #define COMMAND_NOT_FOUND 127
@@ -22,11 +23,10 @@ extern char **environ;
 static int
 open_scratch(void)
 {
-	const char *dir = getenv("TMPDIR");
 	char path[4096];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/thinfs-audit.XXXXXX", dir ? dir : "/tmp");
+	scratch_template(path, sizeof(path), "audit");
 	fd = mkstemp(path);
 	if (fd < 0)
 		perror(path);
@@ -164,11 +164,10 @@ bool
 audit_image(struct image *meta, unsigned wish)
 {
 	char path[4096];
-	const char *dir = getenv("TMPDIR");
 	bool good;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/thinfs-meta.XXXXXX", dir ? dir : "/tmp");
+	scratch_template(path, sizeof(path), "meta");
 	fd = mkstemp(path);
 	if (fd < 0) {
 		perror(path);

@@ -16,10 +16,11 @@
 
 #include "io/image.h"
 #include "unit/io/image_model.h"
+#include "unit/scratch.h"
 #include "util/msg.h"
 
-static char dir[64];
-static char path[128];
+static char dir[128];
+static char path[sizeof(dir) + 16];
 static char last_message[4096];
 
 static void
@@ -31,9 +32,7 @@ keep_message(const char *text)
 static void
 setup(void)
 {
-	const char *tmp = getenv("TMPDIR");
-
-	snprintf(dir, sizeof(dir), "%s/thinfs-unit.XXXXXX", tmp && strlen(tmp) < 32 ? tmp : "/tmp");
+	scratch_template(dir, sizeof(dir), "unit");
 	cr_assert(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/data.img", dir);
 	msg_set_sink(keep_message);

@@ -12,6 +12,7 @@
 #include "pdata/thin_meta.h"
 #include "unit/audit.h"
 #include "unit/pool/property.h"
+#include "unit/scratch.h"
 
 void
 fail(struct property *t, const char *format, ...)
@@ -47,7 +48,7 @@ static struct image *
 make_image(struct property *t, const char *name, uint64_t size)
 {
 	struct image *img;
-	char path[512];
+	char path[4096];
 	int r;
 
 	if (t->config.dir) {
@@ -91,7 +92,7 @@ make_origin(struct property *t)
 {
 	int fd;
 
-	strcpy(t->origin, "/tmp/thinfs-origin.XXXXXX");
+	scratch_template(t->origin, sizeof(t->origin), "origin");
 	fd = mkstemp(t->origin);
 	for (uint64_t at = 0; at < ORIGIN_BYTES; at++)
 		t->buf[at] = property_origin_byte(at);

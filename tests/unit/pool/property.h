@@ -37,7 +37,7 @@ struct property {
 	unsigned long op_nr;
 	char op[256];
 	struct kept_image data, meta;
-	char origin[64]; /* a file that volumes are made over */
+	char origin[1000]; /* a file that volumes are made over */
 	struct pool *pool;
 	struct model m;
 	struct handle handles[MAX_HANDLES];

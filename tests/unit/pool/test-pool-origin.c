@@ -19,6 +19,7 @@
 #include "pool/origin.h"
 #include "pool/pool.h"
 #include "unit/audit.h"
+#include "unit/scratch.h"
 #include "util/msg.h"
 
 #define BLOCK 65536U
@@ -28,7 +29,7 @@ static const struct pool_caller caller = {.mode = 0644};
 
 static struct image *meta;
 static struct pool *pool;
-static char dir[64];
+static char dir[1000];
 static uint8_t buf[BLOCKS * BLOCK];
 static char told[1024];
 
@@ -48,7 +49,7 @@ open_pool(unsigned data_blocks, bool discard_to_origin)
 	options.commit_interval_ms = 0;
 	options.error_if_no_space = true;
 	options.discard_to_origin = discard_to_origin;
-	strcpy(dir, "/tmp/thinfs-origin.XXXXXX");
+	scratch_template(dir, sizeof(dir), "origin");
 	cr_assert_not_null(mkdtemp(dir));
 	cr_assert_eq(image_open_memory("data", (uint64_t)data_blocks * BLOCK, &data), 0);
 	cr_assert_eq(image_open_memory("meta", 256U * 4096, &meta), 0);
@@ -60,7 +61,7 @@ open_pool(unsigned data_blocks, bool discard_to_origin)
 static const char *
 make_file(unsigned n)
 {
-	static char path[128];
+	static char path[sizeof(dir) + 16];
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%u", dir, n);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "unit/pool/property.h"
+#include "unit/scratch.h"
 #include "util/msg.h"
 
 #define AUDIT_EVERY 1000
@@ -178,7 +179,7 @@ Test(pool_property, a_commit_after_every_few_operations_agrees_with_a_model)
 
 Test(pool_property, images_in_files_agree_with_a_model)
 {
-	char dir[] = "/tmp/thinfs-property.XXXXXX", path[64];
+	char dir[1000], path[sizeof(dir) + 16];
 	struct property_config config = {
 		.test = "images_in_files_agree_with_a_model",
 		.nr_ops = 2000,
@@ -188,6 +189,7 @@ Test(pool_property, images_in_files_agree_with_a_model)
 		.commits = 50,
 	};
 
+	scratch_template(dir, sizeof(dir), "property");
 	cr_assert_not_null(mkdtemp(dir));
 	config.dir = dir;
 	run(&config);
