@@ -193,6 +193,33 @@ umount_pool() {
 	"$THINFS" umount "${1:-$MNT}"
 }
 
+# The process that serves the pool mounted on DIR.
+daemon_of() {
+	thinfs status "$1" | sed -n 's/^served by *process //p'
+}
+
+# status FILTER: what jq takes out of the status of the pool on $MNT.
+status() {
+	thinfs status --json "$MNT" | jq "$1"
+}
+
+# The mode of the pool on $MNT.
+mode() {
+	thinfs status --json "$MNT" | sed -n 's/^ *"mode": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+# eventually COMMAND...: it succeeds within half a minute, in which the pool on $MNT commits again and again:
+# space comes back behind a commit.
+eventually() {
+	local tries
+	for ((tries = 0; tries < 300; tries++)); do
+		"$@" && return 0
+		thinfs sync "$MNT"
+		sleep 0.1
+	done
+	return 1
+}
+
 # attach_loop FILE [LOSETUP_OPTION...]: print the name of a loop device on FILE, detached at the end.
 attach_loop() {
 	local file=$1 dev
@@ -224,6 +251,13 @@ _is_loop_on() {
 # Space that a file takes, in bytes.
 du_bytes() {
 	echo $(($(stat -c %b "$1") * 512))
+}
+
+# What the filesystem mounted on DIR uses, with all that it needs for itself, in bytes.
+fs_used() {
+	local size blocks free
+	read -r size blocks free < <(stat -f -c '%S %b %f' "$1")
+	echo $(((blocks - free) * size))
 }
 
 # audit_pool META: whether 'thinfs check', thin_check and our own audit find nothing wrong; what they find

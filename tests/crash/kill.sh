@@ -77,7 +77,7 @@ kill_later() {
 mount_it() {
 	THINFS_FAULT=$fault "$daemon" mount -o "$2" "$1/data.img" "$1/meta.img" "$1/mnt" ||
 		return 1
-	pid=$(thinfs status "$1/mnt" | sed -n 's/^served by *process //p')
+	pid=$(daemon_of "$1/mnt")
 	[ -n "$pid" ]
 }
 

@@ -27,10 +27,6 @@ mount_logged() {
 
 mount_logged ,low_water=15%
 
-status() {
-	thinfs status --json "$MNT" | jq "$1"
-}
-
 # fill NAME MIB
 fill() {
 	head -c "$2M" /dev/urandom >"$MNT/$1" && thinfs sync "$MNT"

@@ -197,7 +197,7 @@ cases() {
 	# --- images in use ---
 	fresh
 	mount_it || bail_out "cannot mount"
-	pid=$(thinfs status "$dir/mnt" | sed -n 's/^served by *process //p')
+	pid=$(daemon_of "$dir/mnt")
 	busy "mounting twice" "$data: in use by process $pid \(thinfs\); unmount it first with 'thinfs umount'" \
 		timeout 30 "$THINFS" mount "$data" "$meta" "$dir/good"
 	busy "mounting on a mount" "$dir/mnt: a pool is mounted there already" \

@@ -52,7 +52,7 @@ before=$(contents)
 
 # --- beside a mount ---
 
-pid=$(thinfs status "$MNT" | sed -n 's/^served by *process //p')
+pid=$(daemon_of "$MNT")
 sum=$(sha256sum <"$meta")
 expect_failure "a mounted pool is not checked, and the mount is named" \
 	"$meta: in use by process $pid \(thinfs\); unmount it first with 'thinfs umount'$" thinfs check "$meta"

@@ -14,20 +14,6 @@ few_ms=1000 stall_ms=300
 
 dir=$(mktmp)
 
-status() {
-	thinfs status --json "$MNT" | jq "$1"
-}
-
-eventually() {
-	local tries
-	for ((tries = 0; tries < 100; tries++)); do
-		"$@" && return 0
-		thinfs sync "$MNT"
-		sleep 0.1
-	done
-	return 1
-}
-
 # The file under the data image takes at most that many bytes of its disk.
 disk_within() {
 	[ "$(du_bytes "$dir/disk")" -le "$1" ]
@@ -87,18 +73,13 @@ on_exit sh -c "! mountpoint -q '$dir/fs' || umount '$dir/fs'"
 mount -o minixdf "$dev" "$dir/fs" || bail_out "cannot mount ext4"
 head -c 30M /dev/urandom >"$dir/fs/stays"
 kept=$(sha256sum <"$dir/fs/stays")
-fs_used() {
-	local size blocks free
-	read -r size blocks free < <(stat -f -c '%S %b %f' "$dir/fs")
-	echo $(((blocks - free) * size))
-}
 trim() {
 	local round
 	for round in 1 2 3; do
 		head -c 100M /dev/urandom >"$dir/fs/goes" && sync -f "$dir/fs" &&
 			rm "$dir/fs/goes" && sync -f "$dir/fs" && fstrim "$dir/fs" || return 1
-		eventually disk_within $(($(fs_used) * 102 / 100 + 262144)) && continue
-		echo "round $round: the disk takes $(du_bytes "$dir/disk"), the filesystem uses $(fs_used)"
+		eventually disk_within $(($(fs_used "$dir/fs") * 102 / 100 + 262144)) && continue
+		echo "round $round: the disk takes $(du_bytes "$dir/disk"), the filesystem uses $(fs_used "$dir/fs")"
 		return 1
 	done
 }

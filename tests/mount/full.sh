@@ -9,10 +9,6 @@ requires_program mkfs.ext4 e2fsck
 grep -qw ext4 /proc/filesystems || modprobe -q ext4 2>/dev/null || skip_all "the kernel has no ext4"
 plan 55
 
-mode() {
-	thinfs status --json "$MNT" | sed -n 's/^ *"mode": "\(.*\)",\{0,1\}$/\1/p'
-}
-
 # wait_for_mode MODE: for a while, until the pool is in it.
 wait_for_mode() {
 	local tries

@@ -8,10 +8,6 @@ requires_root
 requires_program mkfs.ext4
 plan 34
 
-mode() {
-	thinfs status --json "$MNT" | sed -n 's/^ *"mode": "\(.*\)",\{0,1\}$/\1/p'
-}
-
 sum() {
 	sha256sum <"$1"
 }
@@ -70,7 +66,7 @@ for type in tmpfs ext4; do
 		sh -c "touch '$MNT/last' && '$THINFS' sync '$MNT' && echo last >>'$dir/names'"
 	is "$type: what was synced is there" "$(sum "$MNT/one")" "$(sum "$dir/one")"
 	# As a crash would leave it.
-	kill -KILL "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
+	kill -KILL "$(daemon_of "$MNT")"
 	umount -l "$MNT"
 	mount_here error_if_no_space || bail_out "cannot mount again"
 	is "$type: also after a crash" "$(sum "$MNT/one")" "$(sum "$dir/one")"

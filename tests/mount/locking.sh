@@ -44,10 +44,6 @@ mounting() {
 	refused "$1" "$2" "$THINFS" mount "${@:3}" "$dir/mnt2"
 }
 
-daemon_of() {
-	thinfs status "$1" | sed -n 's/^served by *process //p'
-}
-
 # gone PID: it has ended, though perhaps nobody has asked how.
 gone() {
 	local tries

@@ -66,7 +66,7 @@ audit_at_exit "$dir/meta.img"
 expect "a pool is mounted with little memory" in_group "$daemon_group" \
 	"$THINFS" mount -o metadata_cache=16M "$dir/data.img" "$dir/meta.img" "$dir/mnt"
 mnt=$dir/mnt
-pid=$(thinfs status "$mnt" | sed -n 's/^served by *process //p')
+pid=$(daemon_of "$mnt")
 grep -qx "$pid" "$daemon_group/cgroup.procs" && ok "by a daemon in the group" || not_ok "by a daemon in the group"
 
 # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, of linux/sched.h, are what PR_SET_IO_FLUSHER is for.

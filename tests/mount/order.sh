@@ -159,7 +159,7 @@ diag "$out"
 # The number that the metadata image has in the daemon is always the same.
 dir=$(mktmp)
 traced "$dir" 256M commit=1
-pid=$(thinfs status "$dir/mnt" | sed -n 's/^served by *process //p')
+pid=$(daemon_of "$dir/mnt")
 fd=
 for link in "/proc/$pid/fd"/*; do
 	[ "$(readlink "$link")" != "$dir/meta.img" ] || fd=${link##*/}

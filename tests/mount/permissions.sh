@@ -149,7 +149,7 @@ before=$(state)
 umount_pool
 mount_pool "$dir" -o allow_other
 is "all of it is there after the next mount" "$(state)" "$before"
-pid=$(thinfs status "$mnt" | sed -n 's/^served by *process //p')
+pid=$(daemon_of "$mnt")
 chown $bob "$mnt/made"
 chmod 604 "$mnt/made"
 before=$(state)

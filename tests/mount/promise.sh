@@ -30,7 +30,7 @@ overwrite() {
 }
 
 kill_daemon() {
-	kill -KILL "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
+	kill -KILL "$(daemon_of "$MNT")"
 	umount -l "$MNT"
 }
 

@@ -28,25 +28,12 @@ truncate -s $((2154240 * 65536)) "$dir/data.img" && truncate -s 128M "$dir/meta.
 cp "$dir/meta.img" "$dir/restored.img"
 mount_pool "$dir"
 
-status() {
-	thinfs status --json "$MNT" | jq "$1"
-}
-
 # How long unlink(2) takes, in ms.
 remove() {
 	python3 -c 'import os, sys, time
 begin = time.perf_counter()
 os.unlink(sys.argv[1])
 print(round((time.perf_counter() - begin) * 1000, 1))' "$1"
-}
-
-eventually() {
-	local tries
-	for ((tries = 0; tries < 300; tries++)); do
-		"$@" && return 0
-		sleep 0.1
-	done
-	return 1
 }
 
 used_at_most() {
@@ -74,7 +61,7 @@ kill_half_way() {
 		left=$(status .reclaim.bytes)
 		[ "$left" -lt $((2097152 * 65536)) ] && break
 	done
-	kill -KILL "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
+	kill -KILL "$(daemon_of "$MNT")"
 	umount -l "$MNT"
 	diag "killed with $((left >> 20)) MiB left"
 	[ "$left" -gt 0 ]

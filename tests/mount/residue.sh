@@ -19,7 +19,7 @@ tool() {
 # Kill the daemon in the middle of its work.
 crash() {
 	local pid
-	pid=$(thinfs status "$MNT" | sed -n 's/^served by *process //p')
+	pid=$(daemon_of "$MNT")
 	tool work "$MNT" "$1" 100000 >/dev/null 2>&1 &
 	sleep 1.5
 	kill -KILL "$pid"

@@ -133,7 +133,7 @@ thinfs resize "$MNT" --data 256M
 rm -f "$MNT/c"
 thinfs shrink "$MNT" --data 130M 2>/dev/null &
 sleep 0.05
-kill -9 "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
+kill -9 "$(daemon_of "$MNT")"
 wait
 umount -l "$MNT" 2>/dev/null || fusermount3 -uz "$MNT"
 expect "a daemon that is killed meanwhile leaves a whole pool" audit_pool "$pool/meta.img"

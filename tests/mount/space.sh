@@ -15,17 +15,6 @@ used() {
 	thinfs status --json "$MNT" | jq .data.used
 }
 
-# eventually COMMAND...: within some seconds; space comes back behind a commit.
-eventually() {
-	local tries
-	for ((tries = 0; tries < 100; tries++)); do
-		"$@" && return 0
-		thinfs sync "$MNT"
-		sleep 0.1
-	done
-	return 1
-}
-
 at_most() {
 	[ "$1" -le "$2" ]
 }
@@ -37,13 +26,6 @@ image_within() {
 
 # --- fill, delete, fstrim ---
 
-# What the filesystem uses, with all that it needs for itself.
-fs_used() {
-	local size blocks free
-	read -r size blocks free < <(stat -f -c '%S %b %f' "$dir/fs")
-	echo $(((blocks - free) * size))
-}
-
 round() {
 	local i
 	for ((i = 0; i < 10; i++)); do
@@ -51,8 +33,8 @@ round() {
 	done
 	sync -f "$dir/fs"
 	rm "$dir"/fs/file* && sync -f "$dir/fs" && fstrim "$dir/fs" || return 1
-	eventually image_within $(($(fs_used) * 102 / 100)) && return 0
-	echo "round $1: the image takes $(du_bytes "$dir/data.img") bytes, the filesystem uses $(fs_used)"
+	eventually image_within $(($(fs_used "$dir/fs") * 102 / 100)) && return 0
+	echo "round $1: the image takes $(du_bytes "$dir/data.img") bytes, the filesystem uses $(fs_used "$dir/fs")"
 	return 1
 }
 
@@ -105,7 +87,7 @@ rm "$MNT/big"
 thinfs sync "$MNT"
 is "a removed volume that is open is still there" "$(thinfs status --json "$MNT" | jq -c .reclaim)" \
 	"{\"volumes\":1,\"open\":1,\"bytes\":$((200 << 20))}"
-kill -KILL "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
+kill -KILL "$(daemon_of "$MNT")"
 exec 5<&-
 umount -l "$MNT"
 mount_pool "$dir"

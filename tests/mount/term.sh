@@ -20,10 +20,6 @@ done
 per_case=8
 plan $((per_case * ${#cases[@]} + 3 * 6 + 2))
 
-daemon_of() {
-	thinfs status "$1" | sed -n 's/^served by *process //p'
-}
-
 # Whether the process has ended; the images are free then.
 wait_end() {
 	local tries
