@@ -5,7 +5,7 @@
 . "${srcdir:-.}/tests/lib.sh" || exit 99
 requires_fuse
 requires_program jq
-plan 15
+plan 17
 
 dir=$(mktmp)
 thinfs format --data-size 100M --metadata-size 4M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
@@ -57,6 +57,15 @@ before=$(status .data.used)
 thinfs remove "$MNT/a" "$MNT/c" "$MNT/.snapshots/s"
 thinfs sync "$MNT"
 is "and it does" "$((before - $(status .data.used)))" $((60 << 20))
+
+# Blocks with two owners, each in a leaf of its own.
+fill x 10
+thinfs clone "$MNT/x" "$MNT/y"
+dd if=/dev/urandom of="$MNT/y" bs=64K count=1 conv=notrunc,fsync status=none
+is "of two copies, what was written since is one's own" "$(freed "$MNT/x") $(freed "$MNT/y")" "65536 65536"
+is "and what they share comes back with both" "$(freed "$MNT/x" "$MNT/y")" $(((10 << 20) + 65536))
+thinfs remove "$MNT/x" "$MNT/y"
+thinfs sync "$MNT"
 
 exec 5<"$MNT/b"
 rm "$MNT/b"
