@@ -70,6 +70,7 @@ MOUNT_TESTS = \
 	tests/mount/accounting.sh \
 	tests/mount/badinput.sh \
 	tests/mount/bench.sh \
+	tests/mount/cache.sh \
 	tests/mount/check.sh \
 	tests/mount/cli.sh \
 	tests/mount/clone.sh \
@@ -337,6 +338,7 @@ EXTRA_DIST += \
 	tests/interop/fixtures.inc \
 	tests/kernelvm \
 	tests/lib.sh \
+	tests/tools/all_over.py \
 	tests/tools/check-agrees.py \
 	tests/tools/check-order.py \
 	tests/tools/copy_range.py \
