@@ -257,31 +257,50 @@ next_record(struct pool *p, uint32_t id, uint32_t end, void *out)
 	return end;
 }
 
-/* The content of a block of the catalog up to its last record; *len 0: it has none. */
+/*
+ * What is staged is kept until it is written, and may be all records there are: without zeros, which are most of a
+ * record, it is a fifth.
+ */
+struct packed_record {
+	uint32_t index; /* in the block */
+	uint32_t len;
+};
+
 static int
-encode_block(struct pool *p, uint64_t vblock, void **data, size_t *len)
+pack(struct catalog_write *w, uint32_t index, const uint8_t *record)
+{
+	struct packed_record head = {.index = index, .len = RECORD_SIZE};
+	uint8_t *grown;
+
+	while (head.len && !record[head.len - 1])
+		head.len--;
+	grown = realloc(w->packed, w->packed_len + sizeof(head) + head.len);
+	if (!grown)
+		return -ENOMEM;
+	memcpy(grown + w->packed_len, &head, sizeof(head));
+	memcpy(grown + w->packed_len + sizeof(head), record, head.len);
+	w->packed = grown;
+	w->packed_len += sizeof(head) + head.len;
+	w->len = (index + 1ULL) * RECORD_SIZE;
+	return 0;
+}
+
+/* The records of a block of the catalog; w->len 0: it has none. What was allocated is the caller's, after an error, too. */
+static int
+encode_block(struct pool *p, uint64_t vblock, struct catalog_write *w)
 {
 	uint32_t first = (uint32_t)(vblock * records_per_block(p));
 	uint64_t end64 = (uint64_t)first + records_per_block(p);
 	uint32_t end = end64 > CATALOG_ID + 1ULL ? CATALOG_ID + 1 : (uint32_t)end64;
 	uint8_t record[RECORD_SIZE];
 	uint32_t id = first;
+	int r = 0;
 
-	*data = NULL;
-	*len = 0;
-	while ((id = next_record(p, id, end, record)) < end) {
-		size_t need = (size_t)(id - first + 1) * RECORD_SIZE;
-		uint8_t *grown = realloc(*data, need);
-
-		if (!grown)
-			return -ENOMEM; /* what there is, the caller frees */
-		memset(grown + *len, 0, need - *len);
-		memcpy(grown + need - RECORD_SIZE, record, RECORD_SIZE);
-		*data = grown;
-		*len = need;
+	while (!r && (id = next_record(p, id, end, record)) < end) {
+		r = pack(w, id - first, record);
 		id++;
 	}
-	return 0;
+	return r;
 }
 
 /* Of a very large block, what is behind the records is a hole. */
@@ -373,7 +392,7 @@ stage_block(struct pool *p, uint64_t vblock, struct catalog_batch *batch)
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	r = encode_block(p, vblock, &w->data, &w->len);
+	r = encode_block(p, vblock, w);
 	if (!r && !w->len) {
 		free(w);
 		return dev_unmap(c->dev, vblock, vblock + 1, 1, META_TO_DELETE, &next);
@@ -383,7 +402,7 @@ stage_block(struct pool *p, uint64_t vblock, struct catalog_batch *batch)
 	if (!r)
 		r = take_block(p, &w->dblock);
 	if (r) {
-		free(w->data);
+		free(w->packed);
 		free(w);
 		return r;
 	}
@@ -431,23 +450,60 @@ catalog_stage(struct pool *p, struct catalog_batch *batch)
 	return r;
 }
 
+/* Records to BUF, which is IO_BUF_SIZE bytes of the block from FROM on, those from *at in what is packed. */
+static void
+unpack(const struct catalog_write *w, size_t *at, uint64_t from, uint8_t *buf)
+{
+	while (*at < w->packed_len) {
+		struct packed_record head;
+		uint64_t offset;
+
+		memcpy(&head, w->packed + *at, sizeof(head));
+		offset = (uint64_t)head.index * RECORD_SIZE;
+		if (offset >= from + IO_BUF_SIZE)
+			break;
+		memcpy(buf + (offset - from), w->packed + *at + sizeof(head), head.len);
+		*at += sizeof(head) + head.len;
+	}
+}
+
+static int
+write_block(struct pool *p, const struct catalog_write *w, uint8_t *buf)
+{
+	uint64_t start = w->dblock * p->block_bytes;
+	size_t at = 0;
+	int r = 0;
+
+	for (uint64_t from = 0; from < w->len && !r; from += IO_BUF_SIZE) {
+		size_t len = (size_t)min_u64(w->len - from, IO_BUF_SIZE);
+
+		memset(buf, 0, len);
+		unpack(w, &at, from, buf);
+		r = image_write(pool_data(p), buf, len, start + from);
+	}
+	return r ? r : image_zero(pool_data(p), start + w->len, p->block_bytes - w->len);
+}
+
 int
 catalog_write(struct pool *p, struct catalog_batch *batch)
 {
 	struct catalog_write *w;
+	uint8_t *buf;
 	int r = 0;
 
+	if (STAILQ_EMPTY(batch))
+		return 0;
+	buf = buf_get(p);
+	if (!buf)
+		return -ENOMEM;
 	STAILQ_FOREACH(w, batch, link) {
-		uint64_t at = w->dblock * p->block_bytes;
-
-		r = image_write(pool_data(p), w->data, w->len, at);
-		if (!r)
-			r = image_zero(pool_data(p), at + w->len, p->block_bytes - w->len);
+		r = write_block(p, w, buf);
 		if (r) {
 			msg_error("%s: writing the catalog failed: %s", p->data->name, strerror(-r));
 			break;
 		}
 	}
+	buf_put(p, buf);
 	return r;
 }
 
@@ -458,7 +514,7 @@ catalog_batch_free(struct catalog_batch *batch)
 
 	while ((w = STAILQ_FIRST(batch))) {
 		STAILQ_REMOVE_HEAD(batch, link);
-		free(w->data);
+		free(w->packed);
 		free(w);
 	}
 }

@@ -40,8 +40,9 @@ uint64_t catalog_reserve(const struct pool *p);
 
 struct catalog_write {
 	uint64_t dblock;
-	void *data;
-	size_t len; /* the rest of the block is to be zero */
+	uint8_t *packed; /* records without the zeros at their ends, each after a struct packed_record */
+	size_t packed_len;
+	uint64_t len; /* up to the end of the last record; the rest of the block is to be zero */
 	STAILQ_ENTRY(catalog_write) link;
 };
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is said not to depend on what is in a pool: how many metadata blocks it reads and writes, from a cache that is
- * cold, is the same with a thousand mappings as with a million, but for the height of the trees.
+ * cold, is the same with a thousand mappings as with a million, but for the height of the trees. And names by the thousand.
  */
 #include <config.h>
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 
 #include "io/image_fault.h"
@@ -288,4 +289,68 @@ Test(pool_scale, a_thousand_times_as_many_mappings_cost_no_more_blocks, .timeout
 		cr_expect_leq(many[i].writes, few[i].writes + more, "%s: %llu writes, not %llu", steps[i].name,
 			      (unsigned long long)many[i].writes, (unsigned long long)few[i].writes);
 	}
+}
+
+/* --- many names --- */
+
+#define LARGE_BLOCK (4ULL << 20) /* the records of 2048 devices, which are written a MiB at a time */
+#define NR_NAMES 1500U
+
+static void
+check_names(struct pool *p, unsigned every)
+{
+	for (unsigned i = 1; i <= NR_NAMES; i++) {
+		struct vol_attr attr;
+		struct vol *v;
+		char name[16];
+		int r;
+
+		snprintf(name, sizeof(name), "n%u", i);
+		r = pool_lookup(p, pool_top(p), name, &v);
+		cr_assert_eq(r, i % every ? 0 : -ENOENT, "%s: %d", name, r);
+		if (r)
+			continue;
+		cr_assert_eq(vol_getattr(v, &attr), 0);
+		cr_assert_eq(attr.size, i * 512U, "the size of %s", name);
+		vol_put(v);
+	}
+}
+
+Test(pool_scale, names_of_a_large_block_are_all_there_again)
+{
+	struct pool_options options = POOL_OPTIONS_DEFAULT;
+	struct kept_image data, meta;
+	struct image *img;
+	struct pool *p;
+	struct vol *v;
+	char name[16];
+
+	msg_set_sink(ignore);
+	options.commit_interval_ms = 0;
+	cr_assert_eq(image_open_memory("data", 64 * LARGE_BLOCK, &img), 0);
+	kept_image_init(&data, img);
+	cr_assert_eq(image_open_memory("meta", 16U << 20, &img), 0);
+	kept_image_init(&meta, img);
+	cr_assert_eq(meta_format(&meta.image, LARGE_BLOCK / SECTOR_SIZE, 64), 0);
+	cr_assert_eq(pool_open_images(&data.image, &meta.image, &options, &p), 0);
+	for (unsigned i = 1; i <= NR_NAMES; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		cr_assert_eq(pool_create(p, pool_top(p), name, &caller, &v), 0);
+		cr_assert_eq(vol_truncate(v, i * 512U), 0);
+		vol_put(v);
+	}
+	cr_assert_eq(pool_close(p), 0);
+	cr_assert_eq(pool_open_images(&data.image, &meta.image, &options, &p), 0);
+	check_names(p, NR_NAMES + 1);
+	for (unsigned i = 7; i <= NR_NAMES; i += 7) {
+		snprintf(name, sizeof(name), "n%u", i);
+		cr_assert_eq(pool_unlink(p, pool_top(p), name), 0);
+	}
+	cr_assert_eq(pool_close(p), 0);
+	cr_assert_eq(pool_open_images(&data.image, &meta.image, &options, &p), 0);
+	check_names(p, 7);
+	cr_assert_eq(pool_close(p), 0);
+	cr_assert(audit_check(meta.inner, AUDIT_EXACT), "the metadata are not clean");
+	kept_image_free(&meta);
+	kept_image_free(&data);
 }
