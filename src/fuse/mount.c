@@ -237,9 +237,8 @@ leave(struct mount *m)
 }
 
 /*
- * Close the session's device. libfuse's own unmount also frees what it keeps, but only when the
- * connection has ended does it leave alone
- * whatever may be mounted on the directory by now.
+ * Close the session's device. libfuse's own unmount also frees what it keeps, but only when the connection has
+ * ended does it leave alone whatever may be mounted on the directory by now.
  */
 static void
 close_session(struct mount *m)

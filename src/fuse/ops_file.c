@@ -23,9 +23,8 @@ may_write(const struct fuse_file_info *fi)
 }
 
 /*
- * Direct I/O by default: no second copy of what the user of a volume caches itself, and writers in
- * parallel. libfuse 3.14 has no
- * name for the latter, hence the answers to OPEN and CREATE as the kernel reads them.
+ * Direct I/O by default: no second copy of what the user of a volume caches itself, and writers in parallel.
+ * libfuse 3.14 has no name for the latter, hence the answers to OPEN and CREATE as the kernel reads them.
  */
 static struct fuse_open_out
 open_out(const struct mount *m)

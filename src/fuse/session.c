@@ -111,10 +111,8 @@ see_init(struct mount *m, const void *buf, size_t len)
 /*
  * Ask for what libfuse 3.14 has no name for:
  * - shared mmap together with direct I/O;
- * - HANDLE_KILLPRIV_V2: no file here ever has a set-id bit, so there is nothing to take away at a
- * write. Without
- *   it, the kernel asks for an extended attribute before each write that goes through its page
- * cache.
+ * - HANDLE_KILLPRIV_V2: no file here ever has a set-id bit, so there is nothing to take away at a write. Without
+ *   it, the kernel asks for an extended attribute before each write that goes through its page cache.
  */
 static void
 amend_init_reply(struct mount *m, struct iovec *iov, int nr_iov)
