@@ -166,11 +166,15 @@ mktmp() {
 	mktemp -d "$THINFS_TEST_STATE/tmp.XXXXXX"
 }
 
-# THINFS_TRANSPORT of the environment is how requests are to come: classic, io_uring.
+# THINFS_TRANSPORT of the environment is how requests are to come, in all tests but those of transport.sh: classic, io_uring.
+with_transport=()
+[ -z "${THINFS_TRANSPORT:-}" ] || with_transport=(-o "transport=$THINFS_TRANSPORT")
+
+# For a mount by another program or in the background, give it "${with_transport[@]}".
 thinfs() {
-	if [ "${1:-}" = mount ] && [ -n "${THINFS_TRANSPORT:-}" ]; then
+	if [ "${1:-}" = mount ]; then
 		shift
-		"$THINFS" mount -o "transport=$THINFS_TRANSPORT" "$@"
+		"$THINFS" mount "${with_transport[@]}" "$@"
 	else
 		"$THINFS" "$@"
 	fi

@@ -399,7 +399,6 @@ err_uring:
 	session_stop(m);
 	if (m->uring)
 		uring_stop(m->uring);
-	uring_destroy(m->uring);
 err_jobs:
 	snapshot_stop(m);
 	snapshot_free(m);
@@ -410,6 +409,7 @@ err_unmount:
 	msg_error("cannot serve %s: starting threads failed: %s", m->dir, strerror(-r));
 	inode_table_destroy(&m->inodes);
 	unmounter_unmount(&m->unmounter, true);
+	uring_destroy(m->uring);
 	close_session(m);
 	return r;
 }
@@ -478,8 +478,11 @@ mount_serve(const char *data_path, const char *meta_path, const char *dir,
 	m.block_bytes = pool_block_bytes(m.pool);
 	m.uring_threads = threads_per_processor(options->threads);
 	r = transport_prepare(&m);
-	if (r == 0)
+	if (r == 0) {
 		r = open_session(&m, options);
+		if (r)
+			uring_destroy(m.uring);
+	}
 	if (r == 0)
 		r = run_session(&m, signal_fd, ready, arg);
 	closed = pool_close(m.pool);

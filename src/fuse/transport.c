@@ -55,6 +55,8 @@ transport_prepare(struct mount *m)
 				  r);
 	if (r == -ENXIO)
 		return do_without(m, "the daemon may not use all processors", 0);
+	if (r == -ENOMEM)
+		return do_without(m, "io_uring needs more memory than there is or may be locked (ulimit -l)", r);
 	return r ? do_without(m, "setting up io_uring failed", r) : 0;
 }
 

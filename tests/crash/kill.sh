@@ -21,10 +21,11 @@ RANDOM=$seed
 # What the pool is mounted with, in turn.
 options=(
 	commit=1
-	commit=0.05
+	transport=classic,commit=0.05
 	page_cache
 	writeback_cache,commit=0.1
 	threads=2,commit=0.02
+	transport=classic,writeback_cache,commit=0.1
 	no_discard_passdown,commit=0.3
 )
 # Where faults can be made, the disk is also slow, so that kills come in the middle of commits.
@@ -75,7 +76,7 @@ kill_later() {
 }
 
 mount_it() {
-	THINFS_FAULT=$fault "$daemon" mount -o "$2" "$1/data.img" "$1/meta.img" "$1/mnt" ||
+	THINFS_FAULT=$fault "$daemon" mount "${with_transport[@]}" -o "$2" "$1/data.img" "$1/meta.img" "$1/mnt" ||
 		return 1
 	pid=$(daemon_of "$1/mnt")
 	[ -n "$pid" ]

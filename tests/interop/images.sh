@@ -17,7 +17,7 @@ of_audit() {
 }
 
 mount_image() {
-	timeout 60 "$THINFS" mount "$@" "$dir/data.img" "$dir/meta.img" "$dir/mnt"
+	timeout 60 "$THINFS" mount "${with_transport[@]}" "$@" "$dir/data.img" "$dir/meta.img" "$dir/mnt"
 }
 
 write_volume() {

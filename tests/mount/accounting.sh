@@ -17,7 +17,7 @@ mount_logged() {
 	mkdir "$MNT"
 	on_exit _end_mount "$MNT"
 	audit_at_exit "$dir/meta.img"
-	"$THINFS" mount -f -o "commit=3600$1" "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
+	"$THINFS" mount "${with_transport[@]}" -f -o "commit=3600$1" "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
 	for ((i = 0; i < 100; i++)); do
 		thinfs status "$MNT" >/dev/null 2>&1 && return
 		sleep 0.1

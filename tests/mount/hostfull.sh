@@ -32,7 +32,7 @@ mount_here() {
 	MNT=$dir/mnt
 	mkdir -p "$MNT"
 	on_exit _end_mount "$MNT"
-	"$THINFS" mount -o "$1" "$dir/host/data.img" "$dir/host/meta.img" "$MNT"
+	"$THINFS" mount "${with_transport[@]}" -o "$1" "$dir/host/data.img" "$dir/host/meta.img" "$MNT"
 }
 
 for type in tmpfs ext4; do

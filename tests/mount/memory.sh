@@ -64,7 +64,7 @@ mkdir "$dir/mnt"
 on_exit _end_mount "$dir/mnt"
 audit_at_exit "$dir/meta.img"
 expect "a pool is mounted with little memory" in_group "$daemon_group" \
-	"$THINFS" mount -o metadata_cache=16M "$dir/data.img" "$dir/meta.img" "$dir/mnt"
+	"$THINFS" mount "${with_transport[@]}" -o metadata_cache=16M "$dir/data.img" "$dir/meta.img" "$dir/mnt"
 mnt=$dir/mnt
 pid=$(daemon_of "$mnt")
 grep -qx "$pid" "$daemon_group/cgroup.procs" && ok "by a daemon in the group" || not_ok "by a daemon in the group"

@@ -131,7 +131,7 @@ mount_pool "$dir"
 # --- missing, changed, and what may not be one ---
 
 mount_and_hear() { # in the foreground
-	"$THINFS" mount -f "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
+	"$THINFS" mount "${with_transport[@]}" -f "$dir/data.img" "$dir/meta.img" "$MNT" 2>"$dir/log" &
 	for _ in $(seq 100); do
 		mountpoint -q "$MNT" && break
 		sleep 0.1

@@ -3,7 +3,7 @@
 # How requests come: by io_uring where that can be had, else over /dev/fuse. What only io_uring can get wrong: requests
 # that wait and hold their entries, those that are interrupted, and the end.
 . "${srcdir:-.}/tests/lib.sh" || exit 99
-unset THINFS_TRANSPORT
+with_transport=()
 requires_fuse
 requires_program taskset
 plan 32
@@ -182,8 +182,9 @@ expect "a forced end: the audit is clean" audit_pool "$dir/meta.img"
 fill_pool
 start_writers
 sleep 1
-kill -KILL "$(thinfs status "$MNT" | sed -n 's/^served by *process //p')"
-expect "writers of a daemon that was killed end" gone "$filler" "${writers[@]}"
+daemon=$(thinfs status "$MNT" | sed -n 's/^served by *process //p')
+kill -KILL "$daemon"
+expect "writers of a daemon that was killed end" gone "$daemon" "$filler" "${writers[@]}"
 timeout 60 "$THINFS" umount "$MNT" >/dev/null 2>&1
 mount_pool "$dir" -o transport=io_uring
 expect "the pool can be mounted again" cmp -n 1048576 "$MNT/mapped" "$dir/source"
