@@ -202,6 +202,18 @@ daemon_of() {
 	thinfs status "$1" | sed -n 's/^served by *process //p'
 }
 
+# kill_daemon DIR: and wait until it has ended; as long as it may have the images locked.
+kill_daemon() {
+	local pid tries
+	pid=$(daemon_of "$1")
+	kill -KILL "$pid"
+	for ((tries = 0; tries < 300; tries++)); do
+		kill -0 "$pid" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	bail_out "the daemon that was killed does not end"
+}
+
 # status FILTER: what jq takes out of the status of the pool on $MNT.
 status() {
 	thinfs status --json "$MNT" | jq "$1"

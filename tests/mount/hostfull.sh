@@ -66,7 +66,7 @@ for type in tmpfs ext4; do
 		sh -c "touch '$MNT/last' && '$THINFS' sync '$MNT' && echo last >>'$dir/names'"
 	is "$type: what was synced is there" "$(sum "$MNT/one")" "$(sum "$dir/one")"
 	# As a crash would leave it.
-	kill -KILL "$(daemon_of "$MNT")"
+	kill_daemon "$MNT"
 	umount -l "$MNT"
 	mount_here error_if_no_space || bail_out "cannot mount again"
 	is "$type: also after a crash" "$(sum "$MNT/one")" "$(sum "$dir/one")"

@@ -29,9 +29,16 @@ overwrite() {
 		cmp "$dir/written" <(dd if="$MNT/$1" bs=64K iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none)
 }
 
-kill_daemon() {
-	kill -KILL "$(daemon_of "$MNT")"
-	umount -l "$MNT"
+# remove_others BYTES: what filled the pool. Its space comes back in the background: wait for so much.
+remove_others() {
+	local tries
+	rm "$MNT"/other*
+	for ((tries = 0; tries < 300; tries++)); do
+		thinfs sync "$MNT"
+		[ "$(available)" -lt "$1" ] || return 0
+		sleep 0.1
+	done
+	bail_out "space does not come back"
 }
 
 all_zeros() {
@@ -58,18 +65,19 @@ expect "and those that move the end" overwrite beyond 1000 $((5 << 20)) 100000
 
 # --- when the daemon ends, or is killed ---
 
-rm "$MNT"/other*
+remove_others $((10 << 20))
 truncate -s 10M "$MNT/kept"
 fallocate -l 10M "$MNT/kept"
 thinfs umount "$MNT"
 mount_pool "$dir" -o error_if_no_space
 expect "after a remount the pool is filled" fill other
 expect "each write succeeds" overwrite kept 0 $((10 << 20)) 100000
-rm "$MNT"/other*
+remove_others $((12 << 20))
 truncate -s 12M "$MNT/killed"
 fallocate -l 12M "$MNT/killed"
 sync "$MNT/killed"
-kill_daemon
+kill_daemon "$MNT"
+umount -l "$MNT"
 mount_pool "$dir" -o error_if_no_space
 expect "after a kill it is filled" fill other
 expect "each write succeeds" overwrite killed 0 $((12 << 20)) 100000
@@ -82,8 +90,7 @@ thinfs sync "$MNT"
 mkdir "$MNT/.snapshots/s"
 expect "a snapshot is taken, and the pool filled" fill other
 expect_failure "what the snapshot shares is no longer promised" "No space left" overwrite killed 0 1000000 $block
-rm "$MNT"/other*
-thinfs sync "$MNT"
+remove_others $((12 << 20))
 expect "fallocate promises it again" fallocate -l 12M "$MNT/killed"
 expect "the pool is filled" fill other
 expect "each write succeeds" overwrite killed 0 $((12 << 20)) 100000

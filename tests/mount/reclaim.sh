@@ -61,7 +61,7 @@ kill_half_way() {
 		left=$(status .reclaim.bytes)
 		[ "$left" -lt $((2097152 * 65536)) ] && break
 	done
-	kill -KILL "$(daemon_of "$MNT")"
+	kill_daemon "$MNT"
 	umount -l "$MNT"
 	diag "killed with $((left >> 20)) MiB left"
 	[ "$left" -gt 0 ]

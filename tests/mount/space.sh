@@ -87,7 +87,7 @@ rm "$MNT/big"
 thinfs sync "$MNT"
 is "a removed volume that is open is still there" "$(thinfs status --json "$MNT" | jq -c .reclaim)" \
 	"{\"volumes\":1,\"open\":1,\"bytes\":$((200 << 20))}"
-kill -KILL "$(daemon_of "$MNT")"
+kill_daemon "$MNT"
 exec 5<&-
 umount -l "$MNT"
 mount_pool "$dir"
