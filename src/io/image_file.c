@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/hole_cache.h"
 #include "io/image_lock.h"
 #include "util/msg.h"
 
@@ -34,6 +35,7 @@ struct image_file {
 	atomic_bool no_punch;
 	atomic_bool no_discard;
 	atomic_bool no_zeroout; /* BLKZEROOUT, or ZERO_RANGE of a file */
+	struct hole_cache holes; /* only the one who has the image locked writes to it */
 };
 
 /* A quota is space, too. */
@@ -167,14 +169,17 @@ static int
 file_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	struct image_file *f = to_file(img);
+	uint64_t len = iov_length(iov, nr_iov);
 	int r;
 
 	if (img->read_only)
 		return -EROFS;
-	r = check_range(f, offset, iov_length(iov, nr_iov));
+	r = check_range(f, offset, len);
 	if (r)
 		return r;
-	return transfer_all(&writing, f->fd, iov, nr_iov, offset);
+	r = transfer_all(&writing, f->fd, iov, nr_iov, offset);
+	hole_cache_written(&f->holes, offset, len);
+	return r;
 }
 
 static int
@@ -318,17 +323,16 @@ file_discard(struct image *img, uint64_t offset, uint64_t len)
 	return r;
 }
 
-/* One system call. A filesystem that does not know its holes says that all is data. */
 static bool
 file_is_hole(struct image *img, uint64_t offset, uint64_t len)
 {
 	struct image_file *f = to_file(img);
-	off_t data;
 
 	if (img->is_block_device || offset > INT64_MAX)
 		return false;
-	data = lseek(f->fd, (off_t)offset, SEEK_DATA);
-	return data < 0 ? errno == ENXIO : (uint64_t)data - offset >= len;
+	/* Others may write to a file that is not locked for this process alone. */
+	return img->read_only ? hole_ask(f->fd, offset, offset + len) >= offset + len
+			      : hole_cache_is_hole(&f->holes, f->fd, offset, len);
 }
 
 static int
@@ -372,6 +376,7 @@ file_close(struct image *img)
 
 	if (f->fd >= 0)
 		close(f->fd);
+	hole_cache_destroy(&f->holes);
 	free(f->path);
 	free(f);
 }
@@ -502,6 +507,7 @@ new_file(const char *path, bool read_only)
 	f->image.ops = &file_ops;
 	f->image.name = f->path;
 	f->image.read_only = read_only;
+	hole_cache_init(&f->holes);
 	return f;
 }
 

@@ -2,6 +2,8 @@
 libio_a_SOURCES = \
 	src/io/fault_spec.c \
 	src/io/fault_spec.h \
+	src/io/hole_cache.c \
+	src/io/hole_cache.h \
 	src/io/image.h \
 	src/io/image_fault.c \
 	src/io/image_fault.h \

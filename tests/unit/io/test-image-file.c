@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +19,7 @@
 
 #include "io/image.h"
 #include "unit/io/image_model.h"
+#include "unit/random.h"
 #include "unit/scratch.h"
 #include "util/msg.h"
 
@@ -382,4 +386,73 @@ Test(image_file, random_operations_on_a_block_device_agree_with_an_array)
 	image_model_run(img, "image_file on a block device", 2000);
 	image_close(img);
 	detach_loop(device);
+}
+
+/* --- holes --- */
+
+#define HOLE_UNIT 4096U
+#define HOLE_UNITS 256U
+#define HOLE_THREADS 4U
+
+static struct image *holes_image;
+static atomic_uint wrong_holes, right_holes;
+static bool written[HOLE_UNITS]; /* each thread has every HOLE_THREADS-th */
+
+/* Write, punch and ask for units of its own, as who has blocks for itself. */
+static void *
+use_holes(void *arg)
+{
+	struct random_source rs = {(uintptr_t)arg + 1};
+	uint8_t byte = 1;
+
+	for (unsigned i = 0; i < 6000; i++) {
+		unsigned u = (unsigned)random_below(&rs, HOLE_UNITS / HOLE_THREADS) * HOLE_THREADS + (unsigned)(uintptr_t)arg;
+		uint64_t at = (uint64_t)u * HOLE_UNIT;
+
+		if (!random_below(&rs, 3)) {
+			image_write(holes_image, &byte, 1, at + random_below(&rs, HOLE_UNIT));
+			written[u] = true;
+		} else if (random_below(&rs, 2)) {
+			image_punch(holes_image, at, HOLE_UNIT);
+			written[u] = false;
+		}
+		if (image_is_hole(holes_image, at, HOLE_UNIT))
+			*(written[u] ? &wrong_holes : &right_holes) += 1;
+	}
+	return NULL;
+}
+
+Test(image_file, what_was_written_is_never_taken_for_a_hole)
+{
+	pthread_t threads[HOLE_THREADS];
+
+	make_file(HOLE_UNITS * HOLE_UNIT);
+	cr_assert_eq(image_open_file(path, IMAGE_RDWR, &holes_image), 0);
+	for (uintptr_t i = 0; i < HOLE_THREADS; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, use_holes, (void *)i), 0);
+	for (unsigned i = 0; i < HOLE_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	cr_assert_eq(wrong_holes, 0);
+	cr_assert_gt(right_holes, 0);
+	image_close(holes_image);
+}
+
+Test(image_file, a_hole_is_known_to_its_end_and_its_rest_after_a_write)
+{
+	struct image *img;
+	uint8_t byte = 1;
+
+	make_file(64 * HOLE_UNIT);
+	cr_assert_eq(image_open_file(path, IMAGE_RDWR, &img), 0);
+	cr_assert_eq(image_write(img, &byte, 1, 40 * HOLE_UNIT), 0);
+	cr_assert(image_is_hole(img, 8 * HOLE_UNIT, HOLE_UNIT));
+	cr_assert(image_is_hole(img, 8 * HOLE_UNIT, 32 * HOLE_UNIT));
+	cr_assert(!image_is_hole(img, 8 * HOLE_UNIT, 33 * HOLE_UNIT));
+	cr_assert_eq(image_write(img, &byte, 1, 10 * HOLE_UNIT), 0);
+	cr_assert(!image_is_hole(img, 10 * HOLE_UNIT, HOLE_UNIT));
+	cr_assert(!image_is_hole(img, 8 * HOLE_UNIT, 32 * HOLE_UNIT));
+	cr_assert(image_is_hole(img, 11 * HOLE_UNIT, 29 * HOLE_UNIT));
+	cr_assert_eq(image_punch(img, 10 * HOLE_UNIT, HOLE_UNIT), 0);
+	cr_assert(image_is_hole(img, 8 * HOLE_UNIT, 32 * HOLE_UNIT));
+	image_close(img);
 }
