@@ -81,6 +81,26 @@ visit_mapping(void *arg, uint64_t key, const void *value)
 	return add_run(b, m.dblock, 1, b->dev->info.snapshotted_time > m.time);
 }
 
+/* One block, as most requests are of: straight down, without a walk. */
+static int
+map_one(struct thin_dev *d, uint64_t vblock, struct map_run *run)
+{
+	struct btree mappings = meta_mapping_tree(d->meta);
+	struct mapping m;
+	struct le64 value;
+	int r = btree_lookup(&mappings, d->root, vblock, &value);
+
+	*run = (struct map_run){.vblock = vblock, .dblock = MAP_HOLE, .len = 1};
+	if (r)
+		return r == -ENODATA ? 0 : r;
+	m = mapping_from_disk(&value);
+	if (m.dblock >= sm_nr_blocks(d->meta->data_sm))
+		return outside(d, vblock, m.dblock);
+	run->dblock = m.dblock;
+	run->shared = d->info.snapshotted_time > m.time;
+	return 0;
+}
+
 int
 dev_map(struct thin_dev *d, uint64_t vblock, uint64_t len, struct map_run *runs, unsigned max,
 	unsigned *nr)
@@ -94,6 +114,10 @@ dev_map(struct thin_dev *d, uint64_t vblock, uint64_t len, struct map_run *runs,
 		return -ENODATA;
 	if (!d->meta->data_sm)
 		return -EIO;
+	if (len == 1 && max) {
+		*nr = 1;
+		return map_one(d, vblock, runs);
+	}
 	r = btree_iterate(&mappings, d->root, vblock, visit_mapping, &b);
 	if (r < 0)
 		return r;

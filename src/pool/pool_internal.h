@@ -24,6 +24,7 @@
 #include "pool/range_lock.h"
 #include "util/lock.h"
 #include "util/runs.h"
+#include "util/thread_slot.h"
 #include "util/u64map.h"
 
 enum pool_lock_rank {
@@ -40,26 +41,24 @@ struct vol {
 	uint32_t id; /* const */
 	uint64_t generation; /* const */
 	atomic_uint refs; /* one is the pool's, as long as the device exists */
+	_Atomic uint64_t size; /* changes under meta_lock */
 
-	/* meta_lock */
+	/* meta_lock; first what each request looks at */
+	struct thin_dev *dev; /* opened when first needed */
+	bool gone; /* the device does not exist any more */
+	atomic_bool overwritten; /* in place, since the pool was opened; set before it is */
+	_Atomic uint32_t flags; /* enum record_flags; changes under meta_lock */
 	struct voldir *dir; /* NULL: has no name */
 	char *name;
 	bool has_record; /* in the catalog, or will be at the next commit */
-	bool gone; /* the device does not exist any more */
-	_Atomic uint32_t flags; /* enum record_flags; changes under meta_lock */
 	uint32_t mode, uid, gid;
 	uint32_t parent;
 	int64_t btime_ns;
 	uint64_t record_changed_in; /* transaction */
 	uint64_t opens;
-	struct thin_dev *dev; /* opened when first needed */
 	bool lost; /* an abort took changes away that nobody was told of yet */
-	atomic_bool overwritten; /* in place, since the pool was opened; set before it is */
 	uint64_t goal, goal_end; /* where the next new data blocks should be: placement.c */
 
-	_Atomic uint64_t size; /* changes under meta_lock */
-	_Atomic int64_t mtime_ns, ctime_ns;
-	atomic_bool mtime_dirty; /* newer than the catalog's */
 	/*
 	 * The external origin, NULL: none, and the bytes of it that are shown where no block is mapped: never more than
 	 * the size. They change under meta_lock, and but for an abort with RANGE_CHANGE on all blocks that it matters to.
@@ -79,6 +78,11 @@ struct vol {
 	TAILQ_ENTRY(vol) reclaim; /* queued for the reclaimer */
 	bool in_reclaim;
 	bool stale; /* only while names are loaded */
+
+	/* Each write changes them: not beside what each request reads. */
+	char apart[CACHE_LINE];
+	_Atomic int64_t mtime_ns, ctime_ns;
+	atomic_bool mtime_dirty; /* newer than the catalog's */
 };
 
 RB_HEAD(vol_id_tree, vol);

@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "util/thread_slot.h"
 
@@ -27,10 +28,43 @@ struct hazards {
 	} of[THREAD_SLOTS];
 };
 
+/* Where this thread has P, which may be NULL: free; NULL: nowhere. */
+static inline _Atomic(const void *) *
+hazard_find(struct hazards *h, const void *p)
+{
+	unsigned slot = thread_slot();
+
+	if (slot == THREAD_SLOTS)
+		return NULL;
+	for (unsigned i = 0; i < HAZARDS_PER_THREAD; i++)
+		if (atomic_load_explicit(&h->of[slot].at[i], memory_order_relaxed) == p)
+			return &h->of[slot].at[i];
+	return NULL;
+}
+
 /* False: the thread has no room for one more. */
-bool hazard_set(struct hazards *h, const void *p);
+static inline bool
+hazard_set(struct hazards *h, const void *p)
+{
+	_Atomic(const void *) *at = hazard_find(h, NULL);
+
+	if (at)
+		atomic_store(at, p);
+	return at;
+}
+
 /* False: this thread has not set P. */
-bool hazard_clear(struct hazards *h, const void *p);
+static inline bool
+hazard_clear(struct hazards *h, const void *p)
+{
+	_Atomic(const void *) *at = hazard_find(h, p);
+
+	/* What was read there has been read before whoever finds it cleared goes on. */
+	if (at)
+		atomic_store_explicit(at, NULL, memory_order_release);
+	return at;
+}
+
 /* By any thread. */
 bool hazard_is_set(struct hazards *h, const void *p);
 
