@@ -218,6 +218,7 @@ tests_bench_thinfs_slow_LDADD = $(thinfs_LDADD)
 tests_bench_thinfs_slow_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=fdatasync
 
 CRASH_FILES = \
+	tests/crash/beside.c \
 	tests/crash/check.c \
 	tests/crash/check.h \
 	tests/crash/disks.c \
@@ -237,9 +238,9 @@ CRASH_FILES = \
 	tests/crash/workload_ops.h \
 	$(AUDIT_FILES)
 
-# The linker puts functions of workload.c and mutant.c in the place of some of ours: to come between the steps of an
+# The linker puts functions of workload.c, beside.c and mutant.c in the place of some of ours: to come between the steps of an
 # operation, and to be wrong when they are told to.
-WRAP_BETWEEN = $(AM_LDFLAGS) -Wl,--wrap=pool_end_change
+WRAP_BETWEEN = $(AM_LDFLAGS) -Wl,--wrap=pool_end_change,--wrap=data_flush_begin,--wrap=data_flush_end
 WRAP_MUTANTS = -Wl,--wrap=sm_dec,--wrap=meta_confirm,--wrap=dev_share,--wrap=snapshot_take_one \
 	-Wl,--wrap=pool_revert,--wrap=passdown_queue,--wrap=reclaim_queue,--wrap=vol_origin_lower \
 	-Wl,--wrap=dev_map_all_to,--wrap=zero_block_check

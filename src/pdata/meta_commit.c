@@ -3,7 +3,7 @@
  * meta_commit: the order in which a transaction reaches the disk (format sheet, S 7.4).
  *
  *   data image flushed          by the caller, after meta_freeze(): what the new mappings point to
- *   metadata blocks written     to places that nothing committed points to
+ *   metadata blocks written     meanwhile or then: to places that nothing committed points to
  *   metadata image flushed
  *   superblock written          alone: this is the commit
  *   metadata image flushed
@@ -46,38 +46,41 @@ meta_freeze(struct thin_meta *m)
 }
 
 static int
-write_in_order(struct thin_meta *m, const char **what)
+failed(struct thin_meta *m, const char *what, int error)
+{
+	if (error)
+		msg_error("%s: %s failed: %s", m->img->name, what, strerror(-error));
+	return error;
+}
+
+int
+meta_write_blocks(struct thin_meta *m)
+{
+	int r = failed(m, "writing metadata blocks", bc_write(m->bc));
+
+	return r ? r : failed(m, "flushing the metadata image", image_flush(m->img));
+}
+
+int
+meta_write_superblock(struct thin_meta *m)
 {
 	int r;
 
-	*what = "writing metadata blocks";
-	r = bc_write(m->bc);
-	if (r)
-		return r;
-	*what = "flushing the metadata image";
-	r = image_flush(m->img);
-	if (r)
-		return r;
-	*what = "writing the superblock";
 	m->unflushed = true;
 	r = block_write_sealed(m->img, SUPERBLOCK_LOCATION, BLOCK_SUPERBLOCK, m->frozen_sb);
 	if (r)
-		return r;
-	*what = "flushing the metadata image after the superblock";
+		return failed(m, "writing the superblock", r);
 	r = image_flush(m->img);
 	m->unflushed = r;
-	return r;
+	return failed(m, "flushing the metadata image after the superblock", r);
 }
 
 int
 meta_write(struct thin_meta *m)
 {
-	const char *what;
-	int r = write_in_order(m, &what);
+	int r = meta_write_blocks(m);
 
-	if (r)
-		msg_error("%s: %s failed: %s", m->img->name, what, strerror(-r));
-	return r;
+	return r ? r : meta_write_superblock(m);
 }
 
 int

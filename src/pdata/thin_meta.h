@@ -5,10 +5,11 @@
  * Thin devices by number, their mappings from virtual to data blocks, both space maps, and the
  * transaction that holds all changes since the last commit.
  *
- * Committing is in three steps, so that nothing waits for a disk with a lock held:
+ * Committing is in steps, so that nothing waits for a disk with a lock held:
  *   meta_freeze()   exclusive lock, no I/O but reads: closes the transaction, opens the next one
- *   meta_write()    no lock: blocks, flush, superblock, flush. The caller has flushed the data
- *                   image between meta_freeze() and this.
+ *   meta_write_blocks(), meta_write_superblock()
+ *                   no lock: blocks, flush; superblock, flush. After meta_freeze(), and before the
+ *                   superblock, the caller has flushed the data image.
  *   meta_durable()  exclusive lock: blocks freed in the transaction may be used again
  * Between the first and the last only one transaction is on its way. When one fails, all memory
  * state is void: meta_abort() goes back to the last commit.
@@ -239,7 +240,9 @@ uint64_t meta_open_txn(const struct thin_meta *m);
 bool meta_has_changes(const struct thin_meta *m);
 
 int meta_freeze(struct thin_meta *m); /* exclusive */
-int meta_write(struct thin_meta *m); /* no lock */
+int meta_write_blocks(struct thin_meta *m); /* no lock */
+int meta_write_superblock(struct thin_meta *m); /* no lock */
+int meta_write(struct thin_meta *m); /* both, where there are no data, or they have been flushed */
 /* FREED: data blocks that became free, still reserved: punch them, then meta_unreserve_data(). NULL: free at once. exclusive. */
 int meta_durable(struct thin_meta *m, struct runs *freed);
 

@@ -6,9 +6,10 @@
  *      the transaction is frozen, the next one begins.
  *   2. Those records are written to the data image.
  *   3. The data image is flushed. All data that the frozen mappings point to were written before
- *      their mapping was inserted, so before 1.
- *   4. Metadata blocks, flush, superblock, flush (meta_write).
- *   5. Under meta_lock: metadata blocks freed in the transaction may be used again; data blocks
+ *      their mapping was inserted, so before 1. Where that takes long, 4 is done meanwhile.
+ *   4. Metadata blocks, to places that the last commit does not use, flush (meta_write_blocks).
+ *   5. When 3 and 4 have ended well: superblock, flush (meta_write_superblock).
+ *   6. Under meta_lock: metadata blocks freed in the transaction may be used again; data blocks
  *      after their place in the data image was given back (passdown.c).
  *
  * Any error ends the transaction, and with it the next one that has begun meanwhile: the pool
@@ -22,6 +23,7 @@
 #include <string.h>
 
 #include "pool/catalog.h"
+#include "pool/data_flush.h"
 #include "pool/passdown.h"
 #include "pool/pool_internal.h"
 #include "util/msg.h"
@@ -130,31 +132,25 @@ freeze(struct pool *p, struct catalog_batch *batch, uint64_t *txn)
 	return meta_freeze(p->tm);
 }
 
-/* A failure is said once, not at each fsync of a pool that is read-only by then. Only by the one who leads. */
-static int
-flush_data(struct pool *p)
-{
-	int r = image_flush(pool_data(p));
-
-	if (r && !p->flush_failed)
-		msg_error("%s: flushing the data image failed: %s", p->data->name, strerror(-r));
-	p->flush_failed |= r != 0;
-	return r;
-}
-
+/* All but the superblock may reach the disks in any order: nothing leads to it yet. */
 static int
 write_out(struct pool *p, struct catalog_batch *batch, bool *data_lost)
 {
-	int r = catalog_write(p, batch);
+	int r = catalog_write(p, batch), flushed;
+	bool beside;
 
 	if (r)
 		return r;
-	r = flush_data(p);
-	if (r) {
-		*data_lost = true;
-		return r;
-	}
-	return meta_write(p->tm);
+	beside = data_flush_begin(p);
+	flushed = beside ? 0 : data_flush(p);
+	if (!flushed)
+		r = meta_write_blocks(p->tm);
+	if (beside)
+		flushed = data_flush_end(p);
+	*data_lost = flushed != 0;
+	if (flushed || r)
+		return flushed ? flushed : r;
+	return meta_write_superblock(p->tm);
 }
 
 /* The transaction TXN is on disk: what it freed is free, in the data image too. */
@@ -184,7 +180,7 @@ settle(struct pool *p, uint64_t txn)
 int
 commit_flush_data(struct pool *p)
 {
-	int r = flush_data(p);
+	int r = data_flush(p);
 
 	if (!r)
 		return 0;

@@ -10,6 +10,8 @@ libpool_a_SOURCES = \
 	src/pool/clone.c \
 	src/pool/commit.c \
 	src/pool/copy_range.c \
+	src/pool/data_flush.c \
+	src/pool/data_flush.h \
 	src/pool/directory.c \
 	src/pool/discard.c \
 	src/pool/format.c \

@@ -14,6 +14,7 @@
 #endif
 #include "pdata/superblock.h"
 #include "pool/catalog.h"
+#include "pool/data_flush.h"
 #include "pool/passdown.h"
 #include "pool/pool_internal.h"
 #include "util/msg.h"
@@ -154,6 +155,9 @@ init_locks(struct pool *p)
 	mutex_init(&p->passdown.lock, "the pass-down queue", LOCK_LEAF);
 	pthread_cond_init(&p->passdown.wake, NULL);
 	pthread_cond_init(&p->passdown.idle, NULL);
+	mutex_init(&p->data_flush.lock, "the lock of the flush of the data", LOCK_LEAF);
+	pthread_cond_init(&p->data_flush.wake, NULL);
+	pthread_cond_init(&p->data_flush.ended, NULL);
 	mutex_init(&p->buf_lock, "buf_lock", LOCK_LEAF);
 	origins_init(&p->origins);
 	STAILQ_INIT(&p->sync_queue);
@@ -191,6 +195,9 @@ pool_free(struct pool *p)
 	mutex_destroy(&p->passdown.lock);
 	pthread_cond_destroy(&p->passdown.wake);
 	pthread_cond_destroy(&p->passdown.idle);
+	mutex_destroy(&p->data_flush.lock);
+	pthread_cond_destroy(&p->data_flush.wake);
+	pthread_cond_destroy(&p->data_flush.ended);
 	mutex_destroy(&p->buf_lock);
 	free(p);
 }
@@ -311,6 +318,8 @@ pool_start(struct pool *p)
 	if (p->options.commit_interval_ms) {
 		r = passdown_start(p);
 		if (!r)
+			r = data_flush_start(p);
+		if (!r)
 			r = sync_start(p);
 		if (!r)
 			r = pool_start_timer(p);
@@ -324,6 +333,7 @@ stop_threads(struct pool *p)
 	reclaim_stop_thread(p);
 	pool_stop_timer(p);
 	sync_stop(p);
+	data_flush_stop(p);
 	passdown_stop(p);
 }
 
@@ -436,6 +446,7 @@ pool_close(struct pool *p)
 		r = pool_sync_wait(p, NULL);
 	}
 	sync_stop(p);
+	data_flush_stop(p);
 	passdown_stop(p);
 	pool_free(p);
 	return r;

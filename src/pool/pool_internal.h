@@ -139,6 +139,19 @@ struct passdown {
 	bool runs;
 };
 
+/* See data_flush.h. */
+struct data_flush {
+	struct mutex lock;
+	pthread_cond_t wake, ended;
+	bool wanted; /* lock: the thread is to flush, or is at it */
+	bool stop; /* lock */
+	int result; /* lock: of its last flush */
+	int64_t took_ns; /* the last flush; of the thread while it is at it, else of the one who leads commits */
+	bool failed; /* a flush did, and it was said; of the one who leads */
+	pthread_t thread;
+	bool runs;
+};
+
 /* What watch.c has told; of the one who leads commits. */
 struct watch {
 	unsigned data_told, meta_told; /* marks that were passed */
@@ -206,7 +219,7 @@ struct pool {
 	pthread_cond_t sync_wake;
 	pthread_t sync_thread;
 	bool sync_runs; /* const while calls are under way */
-	bool flush_failed; /* a flush of the data image did, and it was said; of the one who leads */
+	struct data_flush data_flush;
 	struct watch watch;
 
 	struct mutex timer_lock;

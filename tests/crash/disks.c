@@ -74,13 +74,48 @@ front_readv(struct image *img, const struct iovec *iov, int nr_iov, uint64_t off
 	return image_readv(below(img), iov, nr_iov, offset);
 }
 
+static int front_flush(struct image *img);
+
+static void
+flush_beside(struct disks *d)
+{
+	d->beside = false;
+	d->beside_result = front_flush(&d->front[DATA_DISK].image);
+}
+
+/* A write or flush of metadata comes. */
+static void
+count_beside(struct disks *d)
+{
+	if (d->beside && !d->beside_in--)
+		flush_beside(d);
+}
+
+void
+disks_flush_begin(struct disks *d, unsigned nr)
+{
+	d->beside = true;
+	d->beside_in = nr;
+}
+
+int
+disks_flush_end(struct disks *d)
+{
+	if (d->beside)
+		flush_beside(d);
+	return d->beside_result;
+}
+
 static int
 front_writev(struct image *img, const struct iovec *iov, int nr_iov, uint64_t offset)
 {
 	struct front_image *f = to_front(img);
-	int r = is_dead(f->disks) || offset >= f->disks->shown[f->nr]
-			? -EIO : image_writev(below(img), iov, nr_iov, offset);
+	int r;
 
+	if (f->nr == META_DISK)
+		count_beside(f->disks);
+	r = is_dead(f->disks) || offset >= f->disks->shown[f->nr]
+		    ? -EIO : image_writev(below(img), iov, nr_iov, offset);
 	if (f->nr == META_DISK) {
 		f->disks->superblock_last = offset == 0;
 		if (offset == 0)
@@ -105,6 +140,8 @@ front_flush(struct image *img)
 	struct front_image *f = to_front(img);
 	struct disks *d = f->disks;
 
+	if (f->nr == META_DISK)
+		count_beside(d);
 	if (is_dead(d))
 		return -EIO;
 	if (f->nr == DATA_DISK && d->mutant == FLUSH_DATA_LATE) {
@@ -185,6 +222,12 @@ static const struct image_ops front_ops = {
 	.get_size = front_get_size,
 	.close = front_close,
 };
+
+struct disks *
+disks_of(struct image *img)
+{
+	return img->ops == &front_ops ? to_front(img)->disks : NULL;
+}
 
 void
 disks_settle(struct disks *d)

@@ -58,6 +58,9 @@ struct disks {
 	bool dead; /* nothing gets through: the process that has them open is being killed */
 	unsigned dies_in; /* so many operations; 0: it lives */
 	bool late; /* a flush of the data is owed */
+	bool beside; /* a flush of the data has begun and not been done */
+	unsigned beside_in; /* so many writes and flushes of metadata come before it is */
+	int beside_result;
 	bool superblock_last; /* the last write of metadata was of block 0 */
 };
 
@@ -67,6 +70,11 @@ void disks_open(struct disks *d, const uint8_t *const bytes[NR_DISKS], const uin
 void disks_close(struct disks *d);
 /* The end of a call of the pool: a mutant's owed flush comes now at the latest. */
 void disks_settle(struct disks *d);
+/* The disks of an image that a pool got from here, or NULL. */
+struct disks *disks_of(struct image *img);
+/* A flush of the data, done when NR writes and flushes of metadata have been, or it is waited for: its result. */
+void disks_flush_begin(struct disks *d, unsigned nr);
+int disks_flush_end(struct disks *d);
 /* Somebody makes an image larger, up to the whole size. */
 void disks_enlarge(struct disks *d, enum disk_nr nr, uint64_t shown);
 /* All bytes as they are now; free(). */

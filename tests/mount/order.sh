@@ -8,10 +8,10 @@ requires_program strace python3
 strace -f -o /dev/null true 2>/dev/null || skip_all "processes may not be traced here"
 
 kinds=(
-	data-flush-after-metadata
 	data-flush-after-superblock
 	data-flush-before-data
 	data-flush-failed
+	data-flush-too-long
 	data-write-during-commit
 	metadata-after-flush
 	metadata-after-superblock
@@ -29,7 +29,7 @@ punch_kinds=(
 	punch-before-commit
 	punch-by-writer
 )
-plan $((15 + ${#kinds[@]} + ${#punch_kinds[@]}))
+plan $((23 + ${#kinds[@]} + ${#punch_kinds[@]}))
 
 check_order() {
 	python3 -B "$top_srcdir/tests/tools/check-order.py" "$@"
@@ -38,13 +38,20 @@ check_order() {
 # traced DIR SIZE OPTIONS [STRACE_OPTION...]: a new pool, mounted, its daemon traced.
 # What io_uring does is not to be seen, so that the check accepts none; how requests come is nothing to the order.
 traced() {
-	local dir=$1 size=$2 options=$3 tries
-	shift 3
+	local dir=$1 size=$2
 	mkdir "$dir/mnt"
 	thinfs format --data-size "$size" --metadata-size 8M "$dir/data.img" "$dir/meta.img" || bail_out "cannot format"
 	cp "$dir/meta.img" "$dir/old.img"
 	on_exit _end_mount "$dir/mnt"
 	audit_at_exit "$dir/meta.img"
+	shift 2
+	mount_traced "$dir" "$@"
+}
+
+# mount_traced DIR OPTIONS [STRACE_OPTION...]
+mount_traced() {
+	local dir=$1 options=$2 tries
+	shift 2
 	# LeakSanitizer cannot work in a traced process.
 	ASAN_OPTIONS="$ASAN_OPTIONS:detect_leaks=0" strace -f -y -s 4 -o "$dir/trace" \
 		-e trace=desc,io_uring_setup,io_uring_enter,msync,mmap "$@" \
@@ -123,6 +130,43 @@ for kind in "${kinds[@]}"; do
 		diag "$out"
 	fi
 done
+
+# --- how many flushes an fsync takes, and the order on a disk whose flush takes a while ---
+
+# synced BEGIN: 4 KiB written and synced twenty times, each to the next block from that one on.
+synced() {
+	local n
+	for ((n = $1; n < $1 + 20; n++)); do
+		dd if=/dev/urandom of="$mnt/a" bs=4K count=1 seek=$((n * 16)) conv=notrunc,fsync status=none || return 1
+	done
+}
+
+# flushes CLAIM PATTERN DIR: of the writes of 4 KiB in the trace.
+flushes() {
+	local out
+	out=$(check_order --flushes 4096 "$3/data.img" "$3/meta.img" "$3/trace")
+	[[ $out =~ ^$2\ flushes\ after\ each\ of\ 19\ writes$ ]] && ok "$1" || not_ok "$1: $out"
+}
+
+dir=$(mktmp)
+traced "$dir" 256M commit=3600 -e inject=fdatasync:delay_enter=3000
+mnt=$dir/mnt
+truncate -s 64M "$mnt/a"
+expect "slow: writing to new blocks, each synced" synced 0
+end_traced "$dir" "slow"
+out=$(check_order "$dir/data.img" "$dir/meta.img" "$dir/trace")
+is "slow: every commit keeps the order" "$?" 0
+diag "$out"
+flushes "slow: each took three flushes at most" "[123] to [123]" "$dir"
+beside=$(sed -n 's/.*, \([0-9]*\) times metadata.*/\1/p' <<<"$out")
+[ "${beside:-0}" -ge 15 ] && ok "slow: metadata are written while the data are flushed" ||
+	not_ok "slow: metadata are written while the data are flushed: ${beside:-0} times"
+
+mount_traced "$dir" commit=3600
+expect "again: the same blocks, each synced" synced 0
+thinfs umount "$mnt"
+wait $strace_pid
+flushes "again: each took one flush" "1 to 1" "$dir"
 
 # --- many at once, with a quick timer: what always holds ---
 

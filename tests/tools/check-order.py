@@ -4,6 +4,8 @@
 
     check-order.py [--concurrent] DATA META TRACE     fail unless every commit keeps the order
     check-order.py --mappings OLD DATA META TRACE     the same, of a concurrent load, by its mappings
+    check-order.py --flushes SIZE DATA META TRACE     print how many flushes came after each data write of SIZE bytes
+                                                      and before the next one: the least, and the most
     check-order.py mutate KIND DATA META TRACE        print the trace with one commit changed
     check-order.py mutate KIND --mappings OLD DATA META TRACE
                                                       the same, with one punch changed
@@ -11,9 +13,9 @@
 A commit ends with a write of the superblock. Every one of them must be:
 
     data flush         returned 0; began after the last data write of the transaction had returned
-    metadata writes    of anything but block 0; each began after the data flush had returned
+    metadata writes    of anything but block 0; before the data flush, after it or meanwhile
     metadata flush     returned 0; began after all of these writes had returned
-    superblock         one write of 4096 bytes at 0; began after the metadata flush had returned
+    superblock         one write of 4096 bytes at 0; began after both flushes had returned
     metadata flush     returned 0; no other write of metadata began before it had
 
 Before anything else is written, opening a pool may write the superblock back as it is, and flush it.
@@ -176,7 +178,8 @@ def check_superblock(events, superblock, following):
 
 
 def check_commit(events, superblock, previous, concurrent):
-    """What comes before SUPERBLOCK, which ends the commit; PREVIOUS: the superblock before."""
+    """What comes before SUPERBLOCK, which ends the commit; PREVIOUS: the superblock before. Whether metadata were written
+    before the data flush had returned."""
     start = previous.end if previous else -1
     metadata = [e for e in events if e.image == "metadata" and e.kind != "flush"
                 and start < e.begin < superblock.begin]
@@ -192,16 +195,15 @@ def check_commit(events, superblock, previous, concurrent):
     if failed:
         raise Bad(f"{failed[0]}: a flush failed, and the commit went on")
 
-    first_metadata = min([e.begin for e in metadata] + [flush.begin])
-    data_flush = good_flush(events, "data", start, first_metadata)
+    data_flush = good_flush(events, "data", start, superblock.begin)
     if not data_flush:
-        raise Bad(f"{superblock}: the data was not flushed before the commit's first metadata write, "
-                  f"line {first_metadata + 1}")
+        raise Bad(f"{superblock}: the data was not flushed before it")
     if not concurrent:
         for event in events:
             if event.image == "data" and event.kind == "write" \
                     and event.begin < superblock.begin and event.end > data_flush.begin:
                 raise Bad(f"{event}: not before the data flush of its commit, {data_flush}")
+    return any(e.begin < data_flush.end for e in metadata)
 
 
 def check(lines, images, concurrent):
@@ -210,15 +212,16 @@ def check(lines, images, concurrent):
                    and e.offset < BLOCK]
     if not superblocks:
         raise Bad("there is no commit in the trace")
+    beside = 0
     for n, superblock in enumerate(superblocks):
         check_superblock(events, superblock, superblocks[n + 1] if superblock is not superblocks[-1] else None)
         if any(e.kind != "flush" and e.begin < superblock.begin for e in events):
-            check_commit(events, superblock, superblocks[n - 1] if n else None, concurrent)
+            beside += check_commit(events, superblock, superblocks[n - 1] if n else None, concurrent)
     last = superblocks[-1].end
     for event in events:
         if event.image == "metadata" and event.kind != "flush" and event.begin > last:
             raise Bad(f"{event}: written, and no commit follows")
-    return len(superblocks), sum(e.image == "data" and e.kind == "write" for e in events)
+    return len(superblocks), sum(e.image == "data" and e.kind == "write" for e in events), beside
 
 
 # --- the order of a concurrent load, by its mappings ---------------------------------------------
@@ -289,9 +292,7 @@ def check_mappings(events, commits, size):
     start, fresh = -1, 0
     for commit in commits:
         superblock = commit.superblock
-        first = min(e.begin for e in events if e.image == "metadata" and e.kind == "write"
-                    and e.begin > start)
-        flush = good_flush(events, "data", start, first)
+        flush = good_flush(events, "data", start, superblock.begin)
         for event in events:
             if event.image != "data" or event.kind == "flush" or event.begin > superblock.begin \
                     or (flush and event.end < flush.begin):
@@ -399,7 +400,19 @@ def find_commit(lines, images):
     raise Bad("no commit in the trace can be changed")
 
 
+def straightened(lines, images):
+    """With each flush that went on while something else was done in one piece, where it began."""
+    out = list(lines)
+    for event in parse(lines, images):
+        if event.kind == "flush" and event.begin < event.end < len(lines):
+            result = lines[event.end].rpartition(")")[2]
+            out[event.begin] = lines[event.begin].replace(" <unfinished ...>\n", f"){result}")
+            out[event.end] = ""
+    return [line for line in out if line]
+
+
 def mutate(kind, lines, images):
+    lines = straightened(lines, images)
     write, data_flush, metadata, flush, superblock, last = find_commit(lines, images)
     out = list(lines)
 
@@ -413,8 +426,12 @@ def mutate(kind, lines, images):
 
     if kind == "data-flush-after-superblock":
         move(data_flush, superblock)
-    elif kind == "data-flush-after-metadata":
-        move(data_flush, metadata)
+    elif kind == "data-flush-too-long":
+        # begun in time, returned after the superblock was written
+        text = out[data_flush].rstrip("\n")
+        pid, rest = text.split(None, 1)
+        out[data_flush] = f"999999 {rest[:rest.rindex(')')]} <unfinished ...>\n"
+        out.insert(superblock + 1, f"999999 <... {rest.split('(')[0]} resumed>) = {text.split('= ')[-1]}\n")
     elif kind == "data-flush-before-data":
         move(write, data_flush)
     elif kind == "no-data-flush":
@@ -451,9 +468,19 @@ def mutate(kind, lines, images):
     return out
 
 
+def count_flushes(events, size):
+    writes = [e for e in events if e.image == "data" and e.kind == "write" and e.length == size]
+    flushes = [e for e in events if e.kind == "flush"]
+    nr = [sum(a.end < e.begin < b.begin for e in flushes) for a, b in zip(writes, writes[1:])]
+    return min(nr, default=0), max(nr, default=0), len(nr)
+
+
 def main():
     args = sys.argv[1:]
-    kind = None
+    kind = size = None
+    if args[:1] == ["--flushes"]:
+        size = int(args[1])
+        args = args[2:]
     if args[:1] == ["mutate"]:
         kind = args[1]
         args = args[2:]
@@ -466,11 +493,15 @@ def main():
     with open(trace, encoding="latin-1") as f:
         lines = f.readlines()
     try:
+        if size:
+            least, most, nr = count_flushes(parse(lines, images), size)
+            print(f"{least} to {most} flushes after each of {nr} writes")
+            return 0
         if kind:
             sys.stdout.writelines(mutate_punch(kind, lines, images, old) if old else mutate(kind, lines, images))
             return 0
-        commits, writes = check(lines, images, concurrent or old is not None)
-        print(f"{commits} commits, {writes} data writes")
+        commits, writes, beside = check(lines, images, concurrent or old is not None)
+        print(f"{commits} commits, {writes} data writes, {beside} times metadata before the data were flushed")
         if old:
             events = parse(lines, images)
             mappings = commits_of(events, old)

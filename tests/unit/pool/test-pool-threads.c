@@ -202,6 +202,8 @@ run_failing(void (*fail)(void), unsigned msec, const char *claim)
 	bool read_only;
 
 	begin();
+	/* So slow that metadata are written meanwhile. */
+	image_fault_delay(data.inner, IMAGE_OP_FLUSH, 1000);
 	failing = true;
 	run_threads(msec, fail);
 	read_only = pool_get_mode(pool) == POOL_READ_ONLY;
