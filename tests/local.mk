@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	tests/unit/pool/test-pool-blocks \
 	tests/unit/pool/test-pool-resize \
 	tests/unit/pool/test-pool-scale \
+	tests/unit/pool/test-pool-shrink \
 	tests/unit/pool/test-pool-usage \
 	tests/unit/pool/test-range-lock \
 	tests/unit/util/test-crc32c \
@@ -189,6 +190,9 @@ PROPERTY_FILES = \
 tests_unit_pool_test_pool_property_SOURCES = tests/unit/pool/test-pool-property.c $(PROPERTY_FILES)
 tests_unit_pool_test_pool_resize_SOURCES = tests/unit/pool/test-pool-resize.c $(PROPERTY_FILES)
 tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=meta_durable
+tests_unit_pool_test_pool_shrink_SOURCES = tests/unit/pool/test-pool-shrink.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_shrink_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=meta_durable,--wrap=pool_copy_data,--wrap=pool_end_change
 tests_unit_pool_test_pool_scale_SOURCES = tests/unit/pool/test-pool-scale.c $(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_SOURCES = \
@@ -227,6 +231,8 @@ CRASH_FILES = \
 	tests/crash/external.h \
 	tests/crash/oracle.c \
 	tests/crash/oracle.h \
+	tests/crash/oracle_check.c \
+	tests/crash/oracle_internal.h \
 	tests/crash/overlay.c \
 	tests/crash/overlay.h \
 	tests/crash/states.c \

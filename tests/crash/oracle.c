@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crash/oracle.h"
+#include "crash/oracle_internal.h"
 
-static const uint8_t zero_sector[ORACLE_SECTOR];
+const uint8_t oracle_zero_sector[ORACLE_SECTOR];
 
 static void *
 must(void *p)
@@ -18,11 +18,8 @@ must(void *p)
 	return p;
 }
 
-static bool
-problem(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool
-problem(struct oracle *o, const char *format, ...)
+bool
+oracle_problem(struct oracle *o, const char *format, ...)
 {
 	va_list ap;
 
@@ -69,10 +66,10 @@ get_volume(struct oracle *o, uint32_t id)
 	return v ? v : new_volume(o, id);
 }
 
-static const uint8_t *
-last_value(const struct history *h)
+const uint8_t *
+oracle_last_value(const struct history *h)
 {
-	return h->nr ? h->v[h->nr - 1]->bytes : zero_sector;
+	return h->nr ? h->v[h->nr - 1]->bytes : oracle_zero_sector;
 }
 
 /* The next value of a sector, the same as the last one at first. */
@@ -83,7 +80,7 @@ add_value(struct oracle *o, struct history *h, bool sure)
 
 	v->op = o->nr_ops;
 	v->sure = sure;
-	memcpy(v->bytes, last_value(h), ORACLE_SECTOR);
+	memcpy(v->bytes, oracle_last_value(h), ORACLE_SECTOR);
 	if (h->nr == h->cap) {
 		h->cap = h->cap ? 2 * h->cap : 2;
 		h->v = must(realloc(h->v, h->cap * sizeof(struct value *)));
@@ -131,7 +128,7 @@ oracle_extend(struct oracle *o, uint32_t id, uint64_t size)
 	for (unsigned i = 0; i < nr; i++) {
 		uint8_t *to;
 
-		if (!memcmp(h->v[i]->bytes + at, zero_sector, ORACLE_SECTOR - at))
+		if (!memcmp(h->v[i]->bytes + at, oracle_zero_sector, ORACLE_SECTOR - at))
 			continue;
 		to = add_value(o, h, false);
 		memcpy(to, h->v[i]->bytes, at);
@@ -184,7 +181,7 @@ oracle_snapshot(struct oracle *o, uint32_t id, uint32_t origin)
 static void
 copy_part(struct oracle *o, const struct volume *from, uint64_t src, uint32_t to, uint64_t dst, uint64_t len)
 {
-	const uint8_t *sector = last_value(&from->sectors[src / ORACLE_SECTOR]);
+	const uint8_t *sector = oracle_last_value(&from->sectors[src / ORACLE_SECTOR]);
 
 	oracle_write(o, to, sector + src % ORACLE_SECTOR, len, dst, true);
 }
@@ -247,8 +244,8 @@ list_dir(struct version *out, struct pool *p, struct voldir *dir)
 	}
 }
 
-static struct version
-list_pool(struct pool *p)
+struct version
+oracle_list(struct pool *p)
 {
 	char name[POOL_NAME_MAX + 1];
 	struct version v = {0};
@@ -272,9 +269,8 @@ same_entry(const struct entry *a, const struct entry *b)
 	       a->size == b->size && !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
 }
 
-/* Whatever the order: directories are numbered anew at each mount. */
-static bool
-same_version(const struct version *a, const struct version *b)
+bool
+oracle_same_version(const struct version *a, const struct version *b)
 {
 	if (a->nr != b->nr)
 		return false;
@@ -320,9 +316,8 @@ find_contents(struct oracle *o, struct version *v, bool born)
 	o->replaced = ORACLE_DIR;
 }
 
-/* V, which is the same as KNOWN, has its contents, too; whether it had. */
-static bool
-same_contents(const struct version *v, const struct version *known)
+bool
+oracle_same_contents(const struct version *v, const struct version *known)
 {
 	for (unsigned i = 0; i < v->nr; i++)
 		for (unsigned j = 0; j < known->nr; j++)
@@ -331,6 +326,7 @@ same_contents(const struct version *v, const struct version *known)
 	return true;
 }
 
+/* V, which is the same as KNOWN, has its contents, too. */
 static void
 take_contents(struct version *v, const struct version *known)
 {
@@ -339,8 +335,6 @@ take_contents(struct version *v, const struct version *known)
 			if (v->v[i].id == known->v[j].id)
 				v->v[i].vol = known->v[j].vol;
 }
-
-static bool check_version(struct oracle *o, struct pool *p, const struct version *v, size_t at, bool live);
 
 /*
  * The pool is as it was: find out when, because a number may have had other contents then. Names alone tell, but
@@ -355,9 +349,9 @@ find_old_contents(struct oracle *o, struct pool *p, struct version *v)
 	for (size_t i = o->nr_versions; i--;) {
 		const struct version *known = &o->versions[i];
 
-		if (!same_version(v, known) || (found && same_contents(v, known)))
+		if (!oracle_same_version(v, known) || (found && oracle_same_contents(v, known)))
 			continue;
-		if (found && check_version(o, p, v, SIZE_MAX, false))
+		if (found && oracle_check_version(o, p, v, SIZE_MAX, false))
 			return;
 		take_contents(v, known);
 		found = true;
@@ -367,14 +361,14 @@ find_old_contents(struct oracle *o, struct pool *p, struct version *v)
 const struct version *
 oracle_look(struct oracle *o, struct pool *p, bool born)
 {
-	struct version v = list_pool(p);
+	struct version v = oracle_list(p);
 
 	v.op = o->nr_ops;
 	v.data = o->reverted ? 0 : o->committed == v.op && v.op ? v.op - 1 : v.op;
 	if (o->reverted)
 		find_old_contents(o, p, &v);
-	if (o->nr_versions && o->replaced == ORACLE_DIR && same_version(&v, oracle_now(o)) &&
-	    (!o->reverted || same_contents(&v, oracle_now(o)))) {
+	if (o->nr_versions && o->replaced == ORACLE_DIR && oracle_same_version(&v, oracle_now(o)) &&
+	    (!o->reverted || oracle_same_contents(&v, oracle_now(o)))) {
 		free(v.v);
 		return oracle_now(o);
 	}
@@ -453,9 +447,8 @@ oracle_synced(struct oracle *o, size_t events, uint32_t id)
 	o->syncs[o->nr_syncs++] = (struct sync){.at = events, .op = o->nr_ops, .id = id};
 }
 
-/* Bytes of an entry to BUF; whether they could be read. */
-static bool
-read_entry(struct oracle *o, struct pool *p, const struct entry *e, uint8_t *buf)
+bool
+oracle_read_entry(struct oracle *o, struct pool *p, const struct entry *e, uint8_t *buf)
 {
 	struct vol *vol;
 	ssize_t n = pool_lookup_id(p, e->id, &vol);
@@ -466,7 +459,7 @@ read_entry(struct oracle *o, struct pool *p, const struct entry *e, uint8_t *buf
 	}
 	if (n == (ssize_t)(e->size < ORACLE_BYTES ? e->size : ORACLE_BYTES))
 		return true;
-	return problem(o, "'%s/%s' (device %u) of %llu bytes: reading gives %zd", e->dir, e->name,
+	return oracle_problem(o, "'%s/%s' (device %u) of %llu bytes: reading gives %zd", e->dir, e->name,
 		       e->id, (unsigned long long)e->size, n);
 }
 
@@ -484,7 +477,7 @@ oracle_init(struct oracle *o, struct pool *p)
 	for (unsigned i = 0; i < v->nr; i++) {
 		if (v->v[i].id == ORACLE_DIR)
 			continue;
-		if (!read_entry(o, p, &v->v[i], buf))
+		if (!oracle_read_entry(o, p, &v->v[i], buf))
 			abort();
 		oracle_write(o, v->v[i].id, buf, v->v[i].size, 0, true);
 	}
@@ -510,216 +503,4 @@ oracle_free(struct oracle *o)
 	free(o->versions);
 	free(o->syncs);
 	free(o->begins);
-}
-
-/* --- checking --- */
-
-/* The operation up to which all data of volume ID are durable. */
-static uint32_t
-synced_op(const struct oracle *o, uint32_t id, size_t at)
-{
-	uint32_t op = 0;
-
-	for (size_t i = 0; i < o->nr_syncs; i++) {
-		const struct sync *s = &o->syncs[i];
-
-		if (s->at <= at && (s->id == ORACLE_DIR || s->id == id) && s->op > op)
-			op = s->op;
-	}
-	return op;
-}
-
-static bool
-is_allowed(const struct oracle *o, const struct history *h, uint32_t low, size_t at,
-	   const uint8_t *is, size_t len)
-{
-	uint32_t i = h->nr;
-
-	for (; i--;) {
-		const struct value *v = h->v[i];
-
-		if (o->begins[v->op] > at)
-			continue;
-		if (!memcmp(v->bytes, is, len))
-			return true;
-		if (v->op <= low && v->sure)
-			return false;
-	}
-	return !memcmp(zero_sector, is, len);
-}
-
-/* Where the bytes of a bad sector come from, for the message. */
-static const char *
-describe(const struct oracle *o, const struct entry *e, const uint8_t *is, uint64_t at)
-{
-	static char text[120];
-
-	for (size_t i = 0; i < o->nr_volumes; i++)
-		for (unsigned j = 0; j < ORACLE_SECTORS; j++)
-			for (uint32_t k = 0; k < o->volumes[i]->sectors[j].nr; k++) {
-				const struct value *v = o->volumes[i]->sectors[j].v[k];
-
-				if (memcmp(v->bytes, is, 16) || !memcmp(is, zero_sector, 16))
-					continue;
-				snprintf(text, sizeof(text), "bytes of device %u at %u, operation %u",
-					 o->volumes[i]->id, j * ORACLE_SECTOR, v->op);
-				if (o->volumes[i]->id == e->id && j == at / ORACLE_SECTOR)
-					return text;
-			}
-	if (!memcmp(is, zero_sector, 16))
-		return "zeros";
-	if (!text[0])
-		snprintf(text, sizeof(text), "garbage %02x %02x %02x %02x", is[0], is[1], is[2], is[3]);
-	return text;
-}
-
-static bool
-check_volume(struct oracle *o, struct pool *p, const struct entry *e, uint32_t low, size_t at)
-{
-	static uint8_t buf[ORACLE_BYTES];
-
-	if (!read_entry(o, p, e, buf))
-		return false;
-	for (uint64_t i = 0; i < e->size && i < ORACLE_BYTES; i += ORACLE_SECTOR) {
-		const struct history *h = &e->vol->sectors[i / ORACLE_SECTOR];
-		size_t len = e->size - i < ORACLE_SECTOR ? e->size - i : ORACLE_SECTOR;
-
-		if (!memcmp(last_value(h), buf + i, len) && (!h->nr || o->begins[h->v[h->nr - 1]->op] <= at))
-			continue;
-		if (!is_allowed(o, h, low, at, buf + i, len))
-			return problem(o, "'%s/%s' (device %u, %llu bytes) at %llu, durable to operation "
-				       "%u: %s%s", e->dir, e->name, e->id,
-				       (unsigned long long)e->size, (unsigned long long)i, low,
-				       describe(o, e, buf + i, i),
-				       memcmp(last_value(h), buf + i, 16) ? "" : ", further on");
-	}
-	return true;
-}
-
-static void
-print_version(const struct version *v, char *out, size_t size)
-{
-	size_t n = 0;
-
-	out[0] = '\0';
-	for (unsigned i = 0; i < v->nr && n < size; i++)
-		n += (size_t)snprintf(out + n, size - n, " %s/%s=%u%s:%llu", v->v[i].dir, v->v[i].name,
-				      v->v[i].id, v->v[i].read_only ? "r" : "",
-				      (unsigned long long)v->v[i].size);
-}
-
-static bool
-same_names(const struct entry *a, const struct entry *b)
-{
-	return a->id == b->id && a->parent == b->parent && a->read_only == b->read_only &&
-	       !strcmp(a->dir, b->dir) && !strcmp(a->name, b->name);
-}
-
-/* Whether nothing that a sync of volume ID makes durable differs. */
-static bool
-same_for(const struct version *a, const struct version *b, uint32_t id)
-{
-	if (a->nr != b->nr)
-		return false;
-	for (unsigned i = 0; i < a->nr; i++) {
-		bool found = false;
-
-		for (unsigned j = 0; j < b->nr && !found; j++)
-			found = same_names(&a->v[i], &b->v[j]) &&
-				(a->v[i].id != id || a->v[i].size == b->v[j].size);
-		if (!found)
-			return false;
-	}
-	return true;
-}
-
-/* The first version that may be there after the sync. */
-static size_t
-first_version(const struct oracle *o, const struct sync *s)
-{
-	size_t i = 0;
-
-	while (i + 1 < o->nr_versions && o->versions[i + 1].op <= s->op)
-		i++;
-	/* Sizes of other volumes may be older. */
-	while (s->id != ORACLE_DIR && i && same_for(&o->versions[i], &o->versions[i - 1], s->id))
-		i--;
-	return i;
-}
-
-/* The first version that may be there after a cut before event AT. */
-static size_t
-first_allowed(const struct oracle *o, size_t at)
-{
-	size_t first = 0;
-
-	for (size_t i = 0; i < o->nr_syncs && o->syncs[i].at <= at; i++) {
-		size_t after = first_version(o, &o->syncs[i]);
-
-		if (after > first)
-			first = after;
-	}
-	return first;
-}
-
-static bool
-check_version(struct oracle *o, struct pool *p, const struct version *v, size_t at, bool live)
-{
-	for (unsigned i = 0; i < v->nr; i++) {
-		uint32_t low = synced_op(o, v->v[i].id, at);
-
-		if (v->v[i].id == ORACLE_DIR)
-			continue;
-		if (low < v->data)
-			low = v->data;
-		if (low < v->v[i].vol->born)
-			low = v->v[i].vol->born;
-		if (live)
-			low = o->nr_ops;
-		if (!check_volume(o, p, &v->v[i], low, at))
-			return false;
-	}
-	return true;
-}
-
-static bool
-never_was(struct oracle *o, const struct version *found, const struct version *first)
-{
-	char a[240], b[240];
-
-	print_version(found, a, sizeof(a));
-	print_version(first, b, sizeof(b));
-	return problem(o, "names and sizes were never so since operation %u:%s; then:%s", first->op, a, b);
-}
-
-/*
- * Each version that is as FOUND and may be there; of those with the same contents, the earliest says least of how
- * new these must be.
- */
-static bool
-check_found(struct oracle *o, struct pool *p, const struct version *found, size_t at, bool live)
-{
-	size_t first = first_allowed(o, at);
-	const struct version *tried = NULL;
-
-	for (size_t i = first; i < o->nr_versions && o->begins[o->versions[i].op] <= at; i++) {
-		const struct version *v = &o->versions[i];
-
-		if (!same_version(found, v) || (tried && same_contents(v, tried)))
-			continue;
-		if (check_version(o, p, v, at, live))
-			return true;
-		tried = v;
-	}
-	return tried ? false : never_was(o, found, &o->versions[first]);
-}
-
-bool
-oracle_check(struct oracle *o, struct pool *p, size_t at, bool live)
-{
-	struct version found = list_pool(p);
-	bool good = check_found(o, p, &found, at, live);
-
-	free(found.v);
-	return good;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a search remembers of nodes must not outlive them. The rest is proved through the pool:
- * tests/unit/pool/test-pool-resize.c.
+ * tests/unit/pool/test-pool-resize.c, test-pool-shrink.c.
  */
 #include <config.h>
 
