@@ -29,7 +29,7 @@ rate() {
 together() {
 	local claim=$1 try turn one eight
 	shift
-	for try in 1 2 3; do
+	for try in 1 2 3 4 5 6 7 8; do
 		one=0 eight=0
 		for turn in 1 2 3; do
 			((one += $(rate "$@" 0.6 "$mnt/v1")))
