@@ -24,22 +24,23 @@ rate() {
 	python3 -B "$top_srcdir/tests/tools/sync_rate.py" "$@" || echo 0
 }
 
-# together CLAIM [overwrite]: eight writers get at least five times what one gets; by turns, and some tries, as others may
-# use the machine.
+# together CLAIM [overwrite]: eight writers get at least three times what one gets. By themselves they get more than seven
+# times as much ('make bench', slow-fsync-8), without sharing hardly more than one; what others do on the machine meets
+# eight more than one. So by turns, and some tries.
 together() {
 	local claim=$1 try turn one eight
 	shift
-	for try in 1 2 3 4 5 6 7 8; do
+	for try in 1 2 3 4; do
 		one=0 eight=0
 		for turn in 1 2 3; do
 			((one += $(rate "$@" 0.6 "$mnt/v1")))
 			((eight += $(rate "$@" 0.6 "$mnt"/v[1-8])))
 		done
 		diag "$claim: one writer $((one / 3)) syncs a second, eight $((eight / 3))"
-		((one && eight >= 5 * one)) && ok "$claim" && return
+		((one && eight >= 3 * one)) && ok "$claim" && return
 	done
 	not_ok "$claim"
 }
-together "eight who write first and sync get at least five times the rate of one"
-together "eight who overwrite and sync get at least five times the rate of one" overwrite
+together "eight who write first and sync get at least three times the rate of one"
+together "eight who overwrite and sync get at least three times the rate of one" overwrite
 expect "unmounts" thinfs umount "$mnt"
