@@ -358,7 +358,7 @@ EXTRA_DIST += \
 	tests/tools/residue.py \
 	tests/tools/snapshots.py \
 	tests/tools/sync_rate.py \
-	tests/tools/without-io-uring.py
+	tests/tools/without.py
 
 TEST_EXTENSIONS = .t .sh
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh

@@ -54,7 +54,7 @@ transport_prepare(struct mount *m)
 		return do_without(m, "io_uring is forbidden here (kernel.io_uring_disabled, or a container)",
 				  r);
 	if (r == -ENXIO)
-		return do_without(m, "the daemon may not use all processors", 0);
+		return do_without(m, "the daemon may not use all processors, or cannot see in /sys which there are", 0);
 	if (r == -ENOMEM)
 		return do_without(m, "io_uring needs more memory than there is or may be locked (ulimit -l)", r);
 	return r ? do_without(m, "setting up io_uring failed", r) : 0;

@@ -14,6 +14,7 @@
 
 #define RING_ENTRIES 8U /* commands that are sent at once at most; more take more calls */
 #define COMPLETIONS 64U
+#define POSSIBLE "/sys/devices/system/cpu/possible" /* where get_nprocs_conf() looks */
 
 int
 uring_pin(unsigned nr)
@@ -131,6 +132,16 @@ allow_descriptors(void)
 }
 
 /*
+ * Processors, also those that may come; 0: nobody knows. Where /sys is hidden, the C library counts those that are
+ * online. The kernel would wait for the queues of the others, and hold back all requests.
+ */
+static unsigned
+possible_processors(void)
+{
+	return access(POSSIBLE, R_OK) ? 0 : (unsigned)get_nprocs_conf();
+}
+
+/*
  * A processor that may come has one worker for the time being: there may be hundreds of them. Others may run where
  * we may not: we could not nudge the queue of such a one.
  */
@@ -143,7 +154,7 @@ make_queues(struct uring *u, unsigned nr, unsigned threads)
 	u->queues = calloc(nr, sizeof(*u->queues));
 	if (!usable || !u->queues)
 		r = -ENOMEM;
-	else if (usable_processors(nr, usable) < (unsigned)get_nprocs())
+	else if (nr == 0 || usable_processors(nr, usable) < (unsigned)get_nprocs())
 		r = -ENXIO;
 	while (!r && u->nr_queues < nr) {
 		unsigned i = u->nr_queues++;
@@ -169,7 +180,7 @@ uring_create(struct mount *m, unsigned threads, struct uring **out)
 	r = make_ring(&u->last, 0);
 	u->has_last = !r;
 	if (!r)
-		r = make_queues(u, (unsigned)get_nprocs_conf(), threads);
+		r = make_queues(u, possible_processors(), threads);
 	if (r)
 		uring_destroy(u);
 	else
@@ -223,20 +234,35 @@ uring_start(struct uring *u)
 	return r;
 }
 
+/*
+ * Since INIT the kernel holds all requests back until each queue has an entry, or until it had to refuse one. What
+ * failed on our side it does not know: have it refuse one, of a queue that there is not.
+ */
+static void
+decline(struct uring *u)
+{
+	struct queue none = {.u = u, .nr = UINT16_MAX};
+	struct entry e = {.queue = &none};
+
+	entry_prepare(&u->last, &e, URING_REGISTER);
+	io_uring_submit(&u->last);
+}
+
 int
 uring_register(struct uring *u)
 {
 	int r = begin(u, REGISTERING, nr_threads(u));
 
-	/* The kernel begins to use them when each queue has an entry, no sooner. */
 	for (unsigned i = 0; i < u->nr_queues; i++) {
 		unsigned nr;
 
 		mutex_lock(&u->queues[i].lock);
 		nr = u->queues[i].nr_serving;
 		mutex_unlock(&u->queues[i].lock);
-		if (nr == 0)
+		if (nr == 0) {
+			decline(u);
 			return r ? r : -ENOMEM;
+		}
 	}
 	return 0;
 }

@@ -31,7 +31,7 @@ struct uring;
 
 /*
  * The rings, for THREADS workers a queue. With the privileges of the start: they may be needed. 0, -ENOSYS when this
- * was built without liburing, -ENXIO when there are processors that we may not use, or negative errno.
+ * was built without liburing, -ENXIO when there are processors that we may not use or see, or negative errno.
  */
 int uring_create(struct mount *m, unsigned threads, struct uring **out);
 /* The workers, idle. 0 or negative errno. */
