@@ -202,13 +202,15 @@ daemon_of() {
 	thinfs status "$1" | sed -n 's/^served by *process //p'
 }
 
-# kill_daemon DIR: and wait until it has ended; as long as it may have the images locked.
+# kill_daemon DIR: and wait until it has ended, and the process beside it; as long as they may have images and mount in use.
 kill_daemon() {
-	local pid tries
+	local pid beside tries
 	pid=$(daemon_of "$1")
+	beside=$(cat "/proc/$pid"/task/*/children 2>/dev/null)
 	kill -KILL "$pid"
 	for ((tries = 0; tries < 300; tries++)); do
-		kill -0 "$pid" 2>/dev/null || return 0
+		# shellcheck disable=SC2086
+		[ -n "$(ls -d /proc/$pid ${beside:+$(printf '/proc/%s ' $beside)} 2>/dev/null)" ] || return 0
 		sleep 0.1
 	done
 	bail_out "the daemon that was killed does not end"

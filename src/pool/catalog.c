@@ -175,12 +175,27 @@ make_catalog(struct pool *p)
 	return u64map_set(&c->dirty, catalog_block(p, CATALOG_ID), 0);
 }
 
+static bool
+has_room(struct pool *p, uint32_t id, uint64_t nr)
+{
+	struct catalog *c = &p->catalog;
+	struct meta_info info;
+	uint64_t blocks = catalog_block(p, id + (uint32_t)(nr ? nr - 1 : 0)) - catalog_block(p, id) + 2;
+
+	meta_get_info(p->tm, &info);
+	return info.free_data_blocks >= c->dirty.nr + blocks + !c->present;
+}
+
+bool
+catalog_has_room(struct pool *p, uint64_t nr)
+{
+	return p->catalog.foreign || has_room(p, p->next_id, nr);
+}
+
 int
 catalog_require(struct pool *p, uint32_t id, uint64_t nr)
 {
 	struct catalog *c = &p->catalog;
-	struct meta_info info;
-	uint64_t blocks;
 
 	if (c->foreign) {
 		if (!c->told)
@@ -190,9 +205,7 @@ catalog_require(struct pool *p, uint32_t id, uint64_t nr)
 		c->told = true;
 		return -EOPNOTSUPP;
 	}
-	blocks = catalog_block(p, id + (uint32_t)(nr ? nr - 1 : 0)) - catalog_block(p, id) + 2;
-	meta_get_info(p->tm, &info);
-	if (info.free_data_blocks < c->dirty.nr + blocks + !c->present)
+	if (!has_room(p, id, nr))
 		return -ENOSPC;
 	return c->present ? 0 : make_catalog(p);
 }

@@ -30,6 +30,8 @@ void catalog_close(struct pool *p);
  * the catalog if need be. -ENOSPC; -EOPNOTSUPP: its number is taken.
  */
 int catalog_require(struct pool *p, uint32_t id, uint64_t nr);
+/* Whether it will not say -ENOSPC for NR new devices. meta_lock. */
+bool catalog_has_room(struct pool *p, uint64_t nr);
 /* Give back blocks that were provided for and that are at FIRST or behind it. meta_lock exclusive. */
 void catalog_leave(struct pool *p, uint64_t first);
 /* The record of ID changed, or went. The caller has asked catalog_require(), or it frees space. 0 or -ENOMEM */

@@ -52,7 +52,7 @@ pool_clone(struct pool *p, struct vol *from, const char *name, const struct pool
 		return r;
 	mutex_lock(&p->snapshot_lock); /* as for pool_create() */
 	vol_lock_range(from, &hold, RANGE_FREEZE, 0, UINT64_MAX);
-	r = pool_begin_change(p, 4, 2, META_TO_ADD);
+	r = pool_begin_naming(p, 4, 2);
 	if (!r) {
 		r = clone_locked(from, name, caller);
 		pool_end_change(p);
@@ -130,7 +130,7 @@ pool_revert(struct pool *p, struct vol *v, struct vol *from, const char *safety,
 	vol_lock_range(v, &hold_v, RANGE_CHANGE, 0, UINT64_MAX);
 	if (from->id > v->id)
 		vol_lock_range(from, &hold_from, RANGE_FREEZE, 0, UINT64_MAX);
-	r = pool_begin_change(p, 6, 4, META_TO_ADD);
+	r = pool_begin_naming(p, 6, 4);
 	if (!r) {
 		r = revert_locked(v, from, safety, caller);
 		pool_end_change(p);

@@ -298,6 +298,34 @@ pool_begin_change(struct pool *p, unsigned paths, unsigned new_devs, enum meta_p
 	return r;
 }
 
+int
+pool_settle_freed(struct pool *p)
+{
+	int r;
+
+	pool_sync_wait(p, NULL);
+	r = pool_check_writable(p);
+	if (!r)
+		passdown_wait(p);
+	return r;
+}
+
+int
+pool_begin_naming(struct pool *p, unsigned paths, unsigned nr)
+{
+	int r = pool_begin_change(p, paths, nr, META_TO_ADD);
+
+	for (int attempt = 0; !r && attempt < 2 && !catalog_has_room(p, nr); attempt++) {
+		rwlock_unlock(&p->meta_lock);
+		if (attempt)
+			pool_make_room(p, ROOM_FOR_DATA);
+		else
+			pool_settle_freed(p);
+		r = pool_begin_change(p, paths, nr, META_TO_ADD);
+	}
+	return r;
+}
+
 void
 pool_end_change(struct pool *p)
 {

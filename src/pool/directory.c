@@ -73,7 +73,7 @@ create(struct pool *p, const char *name, const struct pool_caller *caller, struc
 	/* No volume comes while one snapshot of all is on its way: it would not be in it. */
 	mutex_lock(&p->snapshot_lock);
 	/* The volume, perhaps the catalog, a record. */
-	r = pool_begin_change(p, 2, 2, META_TO_ADD);
+	r = pool_begin_naming(p, 2, 2);
 	if (!r) {
 		r = create_locked(p, name, caller, origin, size, out);
 		pool_end_change(p);
@@ -269,7 +269,7 @@ pool_rename(struct pool *p, struct voldir *from_dir, const char *from, struct vo
 	if (r)
 		return r;
 	mutex_lock(&p->snapshot_lock); /* as for pool_create() */
-	r = pool_begin_change(p, 3, 2, META_TO_ADD);
+	r = pool_begin_naming(p, 3, 2);
 	if (r) {
 		mutex_unlock(&p->snapshot_lock);
 		return r;

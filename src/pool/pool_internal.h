@@ -308,7 +308,17 @@ int format_metadata(struct image *meta, uint64_t block_bytes, uint64_t nr_data_b
  */
 int pool_begin_change(struct pool *p, unsigned paths, unsigned new_devs, enum meta_purpose purpose)
 	__attribute__((warn_unused_result));
+/*
+ * The same for what makes NR devices, or gives so many other names: with data blocks for their records as well, if there are any to be
+ * had. If not, it is for catalog_require() to say so.
+ */
+int pool_begin_naming(struct pool *p, unsigned paths, unsigned nr) __attribute__((warn_unused_result));
 void pool_end_change(struct pool *p);
+/*
+ * Have all space that was freed be free: it is after a commit, and once its place has been given back. 0, -EROFS or -EIO. Of the
+ * locks of 4 and below none is held.
+ */
+int pool_settle_freed(struct pool *p);
 /* Whether a commit would do anything. meta_lock shared. */
 bool commit_is_needed(struct pool *p);
 /* A commit, or a flush of the data image alone; only by the one who leads (sync.c). */

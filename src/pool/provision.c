@@ -68,12 +68,9 @@ reserve(struct vol *v, uint64_t want, uint64_t *dblock, uint64_t *got)
 		r = try_reserve(v, want, dblock, got);
 	if (r != -ENOSPC)
 		return r;
-	/* Blocks that were freed lately are free only after a commit. */
-	pool_sync_wait(p, NULL);
-	r = pool_check_writable(p);
+	r = pool_settle_freed(p);
 	if (r)
 		return r;
-	passdown_wait(p);
 	r = try_reserve(v, want, dblock, got);
 	if (r == -ENOSPC && !pool_make_room(p, ROOM_FOR_DATA))
 		r = try_reserve(v, want, dblock, got);

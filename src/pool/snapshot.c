@@ -217,8 +217,7 @@ freeze_and_take(struct pool *p, const char *name, struct selection *s,
 	for (size_t i = 0; i < s->nr; i++)
 		vol_lock_range(s->v[i].vol, &s->v[i].hold, RANGE_FREEZE, 0, UINT64_MAX);
 	/* New numbers are adjacent, and entries of origins are in no more leaves than there are: dozens share one. */
-	r = pool_begin_change(p, 4 + (unsigned)(s->nr / 64 + s->nr_devices / 128),
-			      (unsigned)s->nr + 2, META_TO_ADD);
+	r = pool_begin_naming(p, 4 + (unsigned)(s->nr / 64 + s->nr_devices / 128), (unsigned)s->nr + 2);
 	if (!r) {
 		r = take(p, name, s, caller);
 		pool_end_change(p);

@@ -149,12 +149,11 @@ before=$(state)
 umount_pool
 mount_pool "$dir" -o allow_other
 is "all of it is there after the next mount" "$(state)" "$before"
-pid=$(daemon_of "$mnt")
 chown $bob "$mnt/made"
 chmod 604 "$mnt/made"
 before=$(state)
 thinfs sync "$mnt"
-kill -KILL "$pid"
+kill_daemon "$mnt"
 umount "$mnt"
 mount_pool "$dir" -o allow_other
 is "and after a crash" "$(state)" "$before"
