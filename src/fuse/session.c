@@ -140,7 +140,7 @@ see_interrupt(struct mount *m, void *buf, size_t len)
 	struct fuse_interrupt_in *in = (void *)(head + 1);
 
 	if (len >= sizeof(*head) + sizeof(*in) && head->opcode == FUSE_INTERRUPT)
-		in->unique = uring_number(m->uring, in->unique);
+		in->unique = uring_interrupt(m->uring, in->unique);
 }
 
 static ssize_t

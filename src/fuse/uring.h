@@ -48,7 +48,7 @@ void uring_destroy(struct uring *u);
 
 /* Whether this is the answer to a request that came over a ring: then it is taken. Any thread. */
 bool uring_reply(struct uring *u, const struct iovec *iov, int nr_iov);
-/* What libfuse calls the kernel's request UNIQUE; UNIQUE itself, if it is not in a ring. */
-uint64_t uring_number(struct uring *u, uint64_t unique);
+/* The kernel's request UNIQUE is interrupted: what libfuse calls it; UNIQUE itself, if it is not in a ring. */
+uint64_t uring_interrupt(struct uring *u, uint64_t unique);
 
 #endif

@@ -211,7 +211,7 @@ uring_reply(struct uring *u, const struct iovec *iov, int nr_iov)
 }
 
 uint64_t
-uring_number(struct uring *u, uint64_t wanted)
+uring_interrupt(struct uring *u, uint64_t wanted)
 {
 	unsigned nr;
 
@@ -221,8 +221,10 @@ uring_number(struct uring *u, uint64_t wanted)
 	for (unsigned i = 0; i < nr; i++) {
 		struct entry *e = atomic_load(&u->entries[i]);
 
-		if (__atomic_load_n(unique(e), __ATOMIC_RELAXED) == wanted)
+		if (__atomic_load_n(unique(e), __ATOMIC_RELAXED) == wanted) {
+			atomic_store(&e->interrupted, wanted);
 			return entry_number(e, wanted);
+		}
 	}
 	return wanted;
 }

@@ -35,6 +35,7 @@ struct entry {
 	uint64_t index;
 	char *memory;
 	struct iovec iov[2]; /* headers and payload, as REGISTER has it */
+	_Atomic uint64_t interrupted; /* the kernel's number of the last request in it that was interrupted */
 };
 
 struct queue {

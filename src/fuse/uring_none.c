@@ -47,7 +47,7 @@ uring_reply(struct uring *u, const struct iovec *iov, int nr_iov)
 }
 
 uint64_t
-uring_number(struct uring *u, uint64_t unique)
+uring_interrupt(struct uring *u, uint64_t unique)
 {
 	(void)u;
 	return unique;

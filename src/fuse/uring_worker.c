@@ -102,6 +102,26 @@ note_file(struct uring *u, struct entry *e, uint32_t opcode, uint64_t file)
 		atomic_store_explicit(&u->file, file, memory_order_relaxed);
 }
 
+/*
+ * An INTERRUPT comes over /dev/fuse, and may be there before libfuse has been given the request UNIQUE, which lay in E.
+ * libfuse then forgets it at the next request, and the kernel does not repeat it. So tell libfuse again.
+ */
+static void
+repeat_interrupt(struct uring *u, struct entry *e, uint64_t unique)
+{
+	struct {
+		struct fuse_in_header head;
+		struct fuse_interrupt_in in;
+	} message = {
+		.head = {.len = sizeof(message), .opcode = FUSE_INTERRUPT, .unique = unique | 1},
+		.in = {.unique = entry_number(e, unique)},
+	};
+	struct fuse_buf buf = {.size = sizeof(message), .mem = &message};
+
+	if (atomic_load(&e->interrupted) == unique)
+		fuse_session_process_buf(u->m->se, &buf);
+}
+
 /* Have libfuse dispatch the request in E. Whether it is answered; else E is another thread's by now. */
 static bool
 dispatch(struct uring_worker *w, struct entry *e)
@@ -110,6 +130,7 @@ dispatch(struct uring_worker *w, struct entry *e)
 	struct fuse_in_header *in = (struct fuse_in_header *)h->in_out;
 	size_t first = in->len - sizeof(*in) - h->payload_bytes; /* bytes of the first argument */
 	struct fuse_buf buf = {.size = in->len};
+	uint64_t unique = in->unique;
 	uint32_t opcode = in->opcode;
 	uint64_t file = file_of(in);
 
@@ -130,6 +151,7 @@ dispatch(struct uring_worker *w, struct entry *e)
 	session_set_buffer(h->payload_bytes ? w->buffer : payload(e));
 	fuse_session_process_buf(w->queue->u->m->se, &buf);
 	if (!entry_serve_end()) {
+		repeat_interrupt(w->queue->u, e, unique);
 		w->held_file = file;
 		return false;
 	}
