@@ -46,6 +46,7 @@ UNIT_TESTS = \
 
 THREAD_TESTS = \
 	tests/unit/pool/test-pool-threads.t \
+	tests/unit/util/test-duel.t \
 	tests/unit/util/test-lockless.t
 
 # In 'make check-threads' too: the daemon with all that may be asked of it at once.
@@ -204,6 +205,8 @@ tests_unit_pool_test_pool_threads_t_SOURCES = \
 	tests/unit/pool/threads_snapshots.c \
 	$(AUDIT_FILES)
 tests_unit_pool_test_pool_threads_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
+tests_unit_util_test_duel_t_SOURCES = tests/unit/util/test-duel.c
+tests_unit_util_test_duel_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 tests_unit_util_test_lockless_t_SOURCES = tests/unit/util/test-lockless.c
 tests_unit_util_test_lockless_t_LDADD = $(THINFS_LIBS) $(EXTERNAL_LIBS)
 
