@@ -70,7 +70,7 @@ Test(block_cache, a_block_is_read_once_while_it_is_cached)
 {
 	struct image *img = make_image();
 	struct block_cache *bc;
-	struct block *b, *held, *other;
+	struct block *b, *held, *other, *found;
 
 	cr_assert_eq(bc_open(img, NR_BLOCKS, MEMORY, &bc), 0);
 	cr_assert_eq(bc_read(bc, 7, BLOCK_BITMAP, &held), 0);
@@ -83,14 +83,23 @@ Test(block_cache, a_block_is_read_once_while_it_is_cached)
 	/* Held blocks stay, whatever comes: one that was read, and one that was only found. */
 	held = b;
 	cr_assert_eq(bc_read(bc, 8, BLOCK_BITMAP, &other), 0);
-	for (uint64_t nr = 0; nr < NR_BLOCKS; nr++) {
+	cr_assert_eq(bc_read(bc, 9, BLOCK_BITMAP, &b), 0);
+	bc_put(b);
+	cr_assert_eq(bc_read(bc, 9, BLOCK_BITMAP, &found), 0); /* held by nothing but a hazard */
+	for (uint64_t i = 0; i < 2 * NR_BLOCKS; i++) {
+		uint64_t nr = i % NR_BLOCKS;
+
+		if (nr >= 7 && nr <= 9)
+			continue; /* or it would have been used lately */
 		cr_assert_eq(bc_read(bc, nr, BLOCK_BITMAP, &b), 0);
 		bc_put(b);
 	}
 	cr_assert(holds(held, 7));
 	cr_assert(holds(other, 8));
+	cr_assert(holds(found, 9));
 	bc_put(held);
 	bc_put(other);
+	bc_put(found);
 	bc_close(bc);
 	image_close(img);
 }
@@ -123,6 +132,33 @@ Test(block_cache, damage_is_found_and_can_be_mended)
 	image_fault_set(img, IMAGE_OP_READ, 1, EIO, false);
 	cr_assert_eq(bc_read(bc, 20, BLOCK_BITMAP, &b), -EIO);
 	cr_assert_eq(bc_read(bc, 20, BLOCK_BITMAP, &b), 0);
+	bc_put(b);
+	bc_close(bc);
+	image_close(img);
+}
+
+Test(block_cache, what_is_freed_or_dropped_is_not_found_past_the_table)
+{
+	struct image *img = make_image();
+	struct block_cache *bc;
+	struct block *b;
+
+	/* Something still points to a block that was freed: it is in use after all, and not to be written over. */
+	cr_assert_eq(bc_open(img, NR_BLOCKS, MEMORY, &bc), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		if (i == 2)
+			bc_forget(bc, 5);
+		cr_assert_eq(bc_read(bc, 5, BLOCK_BITMAP, &b), 0);
+		bc_put(b);
+	}
+	cr_assert_eq(bc_new(bc, 5, BLOCK_BITMAP, &b), -EUCLEAN);
+
+	/* After a failed transaction all is read anew. */
+	bc_drop_all(bc);
+	uint64_t reads = image_fault_count(img, IMAGE_OP_READ);
+	cr_assert_eq(bc_read(bc, 5, BLOCK_BITMAP, &b), 0);
+	cr_assert_eq(image_fault_count(img, IMAGE_OP_READ), reads + 1);
+	cr_assert(holds(b, 5));
 	bc_put(b);
 	bc_close(bc);
 	image_close(img);
