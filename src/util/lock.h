@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <time.h>
 
 #include "util/lock_order.h"
@@ -33,11 +34,15 @@ struct rwlock_readers {
 
 struct rwlock {
 	struct lock_place place;
-	atomic_bool wanted; /* exclusively, by who has the gate: readers must pass there, too */
+	atomic_bool wanted; /* exclusively, by who has the gate; changes under the mutex */
 	bool exclusive; /* it is held so; only changes while nobody else holds it at all */
-	pthread_mutex_t gate;
-	pthread_mutex_t mutex; /* for the condition */
-	pthread_cond_t left; /* a reader has, while it was wanted */
+	pthread_mutex_t gate; /* of those who want it exclusively: one at a time */
+	pthread_mutex_t mutex; /* for what follows */
+	uint64_t nr_exclusive; /* how many have had it so */
+	unsigned waiting; /* readers, for the one who has it so, or is about to */
+	unsigned owed; /* readers that waited for the one before, and have not yet woken up: they come first */
+	pthread_cond_t left; /* a reader has, while it was wanted; or the last that was owed has it */
+	pthread_cond_t done; /* who had it exclusively has */
 	struct rwlock_readers readers[THREAD_SLOTS + 1]; /* the last is of all threads without a number */
 };
 
@@ -87,8 +92,9 @@ cond_timedwait(pthread_cond_t *c, struct mutex *m, const struct timespec *until)
 
 /*
  * Shared: two writes to a line of the thread's own, while nobody wants it exclusively. Exclusive: a look at the lines of
- * all threads. Who waits for it to be free again does so on one mutex, readers and writers alike, in no order; writers do
- * not wait for readers who come later. Never taken twice by one thread.
+ * all threads. A writer waits for the readers that there are, and for those that waited while the one before had it; not
+ * for others that come later. So a reader waits for one writer at most. Writers among themselves are in no order.
+ * Never taken twice by one thread.
  */
 void rwlock_init(struct rwlock *l, const char *name, unsigned rank);
 void rwlock_destroy(struct rwlock *l);

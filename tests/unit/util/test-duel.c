@@ -162,6 +162,65 @@ fight(const struct duel *d)
 	return !met;
 }
 
+/* --- the same writer again and again --- */
+
+static atomic_uint nr_read;
+
+static void *
+read_once(void *arg)
+{
+	(void)arg;
+	rwlock_rdlock(&lock);
+	nr_read++;
+	rwlock_unlock(&lock);
+	return NULL;
+}
+
+static bool
+is_waited_for(unsigned readers)
+{
+	bool all;
+
+	pthread_mutex_lock(&lock.mutex);
+	all = lock.waiting == readers;
+	pthread_mutex_unlock(&lock.mutex);
+	return all;
+}
+
+/* Whether readers that wait have it before the writer, who takes it again at once. */
+static bool
+readers_have_their_turn(void)
+{
+	enum { READERS = 3, TURNS = 50 };
+	pthread_t threads[READERS];
+	bool good = true;
+
+	for (unsigned turn = 0; turn < TURNS; turn++) {
+		rwlock_wrlock(&lock);
+		nr_read = 0;
+		for (unsigned i = 0; i < READERS; i++)
+			if (pthread_create(&threads[i], NULL, read_once, NULL))
+				abort();
+		while (!is_waited_for(READERS))
+			sched_yield();
+		rwlock_unlock(&lock);
+		rwlock_wrlock(&lock);
+		good &= nr_read == READERS;
+		rwlock_unlock(&lock);
+		for (unsigned i = 0; i < READERS; i++)
+			pthread_join(threads[i], NULL);
+	}
+	return good;
+}
+
+static unsigned
+report(bool good, unsigned number, const char *claim)
+{
+	printf("%sok %u - %s\n", good ? "" : "not ", number, claim);
+	fflush(stdout);
+	return !good;
+}
+
 int
 main(void)
 {
@@ -169,16 +228,12 @@ main(void)
 
 	alarm(60);
 	seed = random_start("duel").state;
-	printf("1..%u\n", nr);
+	printf("1..%u\n", nr + 1);
 	rwlock_init(&lock, "the lock", 1);
 	range_lock_init(&ranges);
-	for (unsigned i = 0; i < nr; i++) {
-		bool good = fight(&duels[i]);
-
-		nr_failed += !good;
-		printf("%sok %u - %s\n", good ? "" : "not ", i + 1, duels[i].claim);
-		fflush(stdout);
-	}
+	for (unsigned i = 0; i < nr; i++)
+		nr_failed += report(fight(&duels[i]), i + 1, duels[i].claim);
+	nr_failed += report(readers_have_their_turn(), nr + 1, "who waits to read does so before the writer has it again");
 	range_lock_destroy(&ranges);
 	rwlock_destroy(&lock);
 	return nr_failed != 0;
