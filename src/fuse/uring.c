@@ -66,9 +66,9 @@ make_ring(struct io_uring *ring, unsigned flags)
 static int
 make_worker(struct uring_worker *w)
 {
-	/* The thread that enables it is the one that uses it. */
+	/* The thread that enables it is the one that uses it. It can see whether there is something for it: look_for_work(). */
 	int r = make_ring(&w->ring, IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
-					    IORING_SETUP_DEFER_TASKRUN);
+					    IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
 
 	if (r)
 		return r;
@@ -212,12 +212,26 @@ nr_threads(const struct uring *u)
 	return n;
 }
 
+/* Each command would else count itself in and out of the one file that all processors use. */
+static int
+register_device(struct uring *u)
+{
+	int r = io_uring_register_files(&u->last, &u->fd, 1);
+
+	for (unsigned i = 0; i < u->nr_queues && !r; i++) {
+		for (unsigned k = 0; k < u->queues[i].nr_workers && !r; k++)
+			r = io_uring_register_files(&u->queues[i].workers[k].ring, &u->fd, 1);
+	}
+	return r;
+}
+
 int
 uring_start(struct uring *u)
 {
-	int r = 0, failed;
+	int r, failed;
 
 	u->fd = fuse_session_fd(u->m->se);
+	r = register_device(u);
 	for (unsigned i = 0; i < u->nr_queues && !r; i++) {
 		for (unsigned k = 0; k < u->queues[i].nr_workers && !r; k++) {
 			struct uring_worker *w = &u->queues[i].workers[k];

@@ -103,7 +103,8 @@ entry_prepare(struct io_uring *ring, struct entry *e, enum uring_command command
 	struct uring_command_args *args = (void *)sqe->cmd;
 
 	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = e->queue->u->fd;
+	sqe->fd = URING_DEVICE;
+	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->cmd_op = command;
 	sqe->user_data = (uintptr_t)e;
 	args->queue = (uint16_t)e->queue->nr;

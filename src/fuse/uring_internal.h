@@ -20,6 +20,7 @@
 #include "util/lock.h"
 
 #define URING_PAGE 4096U
+#define URING_DEVICE 0 /* /dev/fuse, in the table of files that each ring has */
 #define ENTRIES_MAX ((1U << 16) - 1)
 
 /*

@@ -6,12 +6,16 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fuse/uring_internal.h"
+#include "util/clock.h"
 #include "util/msg.h"
 
 #define NUDGE_UNIQUE (1ULL << 47) /* and what follows: of no request of the kernel's own, nor what libfuse calls one */
+
+#define LOOK_NS 3000 /* nanoseconds: look_for_work() */
 
 static void
 prepare_wake(struct uring_worker *w)
@@ -260,6 +264,32 @@ serve_completions(struct uring_worker *w)
 	}
 }
 
+static bool
+has_work(const struct uring_worker *w)
+{
+	return io_uring_cq_ready(&w->ring) || IO_URING_READ_ONCE(*w->ring.sq.kflags) & IORING_SQ_TASKRUN ||
+	       atomic_load_explicit(&w->queue->nr_answered, memory_order_relaxed);
+}
+
+/*
+ * Send off what is answered, and stay awake a moment: who got the answer mostly asks for more at once, and waking a thread
+ * that has gone to sleep costs both sides longer than that.
+ */
+static bool
+look_for_work(struct uring_worker *w)
+{
+	int64_t until_ns;
+
+	io_uring_submit(&w->ring);
+	if (has_work(w))
+		return true;
+	until_ns = monotonic_ns() + LOOK_NS;
+	while (monotonic_ns() < until_ns)
+		if (has_work(w))
+			return true;
+	return false;
+}
+
 static void
 wait_for_work(struct uring_worker *w)
 {
@@ -267,6 +297,8 @@ wait_for_work(struct uring_worker *w)
 		io_uring_submit(&w->ring);
 		nudge(w);
 	}
+	if (look_for_work(w))
+		return;
 	atomic_store(&w->idle, true);
 	/* After this whoever answers sees us idle; what was answered before, we see. */
 	if (atomic_load(&w->queue->nr_answered) == 0)

@@ -6,19 +6,11 @@
 
 #include "pool/data_flush.h"
 #include "pool/pool_internal.h"
+#include "util/clock.h"
 #include "util/msg.h"
 
 /* What the last flush took for the next one to be left to the thread: several times what waking it costs. */
 #define WORTH_A_THREAD_NS 250000
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 static int
 flush_timed(struct pool *p)

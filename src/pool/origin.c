@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "pool/pool_internal.h"
+#include "util/clock.h"
 #include "util/minmax.h"
 #include "util/msg.h"
 
@@ -189,15 +190,6 @@ say_changed(const struct origin *o, const struct vol *v, const struct origin_ide
 }
 
 /* --- opening --- */
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
 
 /* No lock held: 0, or -EIO after a message unless TOLD. */
 static int

@@ -5,6 +5,7 @@
 
 #include "pool/pace.h"
 #include "pool/pool_internal.h"
+#include "util/clock.h"
 
 #define NR_MIN 32U
 
@@ -12,15 +13,6 @@
 #define SHORT_NS 500000 /* not worth to go to sleep for, either */
 /* Whatever made a step take that long. */
 #define PAUSE_MAX_NS 20000000
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 struct pace
 pace_start(struct pool *p, unsigned max_nr)

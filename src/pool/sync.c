@@ -18,23 +18,13 @@
 #include <time.h>
 
 #include "pool/pool_internal.h"
+#include "util/clock.h"
 #include "util/minmax.h"
 
 /* How long to wait for others, against how long the last round took: no less than is worth going to sleep for. */
 #define GATHER_SHARE 8
 #define GATHER_MIN_NS 100000
 #define GATHER_MAX_NS 4000000
-
-#define NS_PER_S INT64_C(1000000000)
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * NS_PER_S + t.tv_nsec;
-}
 
 enum sync_need {
 	NEED_FLUSH, /* of the data image */

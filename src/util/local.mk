@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 libutil_a_SOURCES = \
+	src/util/clock.h \
 	src/util/crc32c.c \
 	src/util/crc32c.h \
 	src/util/hazard.c \
