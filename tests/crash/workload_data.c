@@ -79,8 +79,10 @@ op_truncate(struct workload *w)
 	r = vol ? vol_truncate(vol, size) : -ENOENT;
 	if (vol)
 		vol_put(vol);
+	/* What a killed daemon may have left behind the end, in the sector that it divides, goes as well. */
 	if (size < e.size)
-		oracle_write(w->oracle, e.id, NULL, e.size - size, size, !r);
+		oracle_write(w->oracle, e.id, NULL, e.size + (ORACLE_SECTOR - e.size % ORACLE_SECTOR) % ORACLE_SECTOR - size,
+			     size, !r);
 	else
 		oracle_extend(w->oracle, e.id, e.size);
 	ended(w, r);
