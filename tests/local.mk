@@ -192,7 +192,7 @@ tests_unit_pool_test_pool_property_SOURCES = tests/unit/pool/test-pool-property.
 tests_unit_pool_test_pool_resize_SOURCES = tests/unit/pool/test-pool-resize.c $(PROPERTY_FILES)
 tests_unit_pool_test_pool_resize_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=meta_durable
-tests_unit_pool_test_pool_shrink_SOURCES = tests/unit/pool/test-pool-shrink.c $(AUDIT_FILES)
+tests_unit_pool_test_pool_shrink_SOURCES = tests/unit/pool/test-pool-shrink.c tests/unit/pool/shrink.h $(AUDIT_FILES)
 tests_unit_pool_test_pool_shrink_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=meta_durable,--wrap=pool_copy_data,--wrap=pool_end_change
 tests_unit_pool_test_pool_scale_SOURCES = tests/unit/pool/test-pool-scale.c $(AUDIT_FILES)

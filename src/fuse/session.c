@@ -57,12 +57,8 @@ session_set_buffer(void *buffer)
 void
 session_wake(struct mount *m)
 {
-	uint64_t one = 1;
-	ssize_t r;
-
-	do
-		r = write(m->wake_fd, &one, sizeof(one));
-	while (r < 0 && errno == EINTR);
+	while (eventfd_write(m->wake_fd, 1) && errno == EINTR)
+		;
 }
 
 void

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,12 +30,8 @@ prepare_wake(struct uring_worker *w)
 void
 worker_wake(struct uring_worker *w)
 {
-	uint64_t one = 1;
-	ssize_t r;
-
-	do
-		r = write(w->wake_fd, &one, sizeof(one));
-	while (r < 0 && errno == EINTR);
+	while (eventfd_write(w->wake_fd, 1) && errno == EINTR)
+		;
 }
 
 /*

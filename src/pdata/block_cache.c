@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "pdata/block_cache.h"
+#include "pdata/block_watch.h"
 #include "pdata/format.h"
 #include "util/hazard.h"
 #include "util/lock.h"
@@ -77,9 +78,7 @@ struct block_cache {
 	_Atomic uint64_t nr_blocks;
 	struct entry_list dirty; /* the exclusive metadata lock */
 	atomic_size_t nr_dirty;
-	/* A bit for each block that something was found to point to. Grows under the exclusive metadata lock. */
-	_Atomic uint32_t *in_use;
-	uint64_t in_use_words;
+	struct block_watch watch; /* blocks that something was found to point to. Grows under the exclusive metadata lock */
 	struct entry_list frozen; /* the one who commits */
 	struct shard shards[NR_SHARDS];
 	struct hazards hazards; /* entries that are held without a lock */
@@ -91,52 +90,6 @@ hash_of(uint64_t nr)
 	uint64_t h = nr * 0x9E3779B97F4A7C15ULL;
 
 	return h ^ (h >> 32);
-}
-
-/* --- which blocks are known to be in use --- */
-
-/* Without memory for it, blocks beyond are not watched. */
-static void
-watch_blocks(struct block_cache *bc, uint64_t nr_blocks)
-{
-	uint64_t words = nr_blocks / 32 + 1;
-	_Atomic uint32_t *grown;
-
-	if (words <= bc->in_use_words)
-		return;
-	grown = reallocarray((void *)bc->in_use, words, sizeof(*grown));
-	if (!grown)
-		return;
-	memset((void *)(grown + bc->in_use_words), 0, (words - bc->in_use_words) * sizeof(*grown));
-	bc->in_use = grown;
-	bc->in_use_words = words;
-}
-
-static void
-set_in_use(struct block_cache *bc, uint64_t nr)
-{
-	if (nr / 32 < bc->in_use_words)
-		atomic_fetch_or(&bc->in_use[nr / 32], 1U << nr % 32);
-}
-
-static void
-clear_in_use(struct block_cache *bc, uint64_t nr)
-{
-	if (nr / 32 < bc->in_use_words)
-		atomic_fetch_and(&bc->in_use[nr / 32], ~(1U << nr % 32));
-}
-
-static bool
-is_in_use(struct block_cache *bc, uint64_t nr)
-{
-	return nr / 32 < bc->in_use_words && bc->in_use[nr / 32] >> nr % 32 & 1;
-}
-
-static void
-clear_all_in_use(struct block_cache *bc)
-{
-	for (uint64_t w = 0; w < bc->in_use_words; w++)
-		bc->in_use[w] = 0;
 }
 
 /* --- the table --- */
@@ -162,12 +115,6 @@ find_locked(struct shard *s, uint64_t nr)
 		if (e->b.nr == nr)
 			return e;
 	return NULL;
-}
-
-static void
-entry_free(struct cache_entry *e)
-{
-	free(e);
 }
 
 /* All that may be here are of one shard. */
@@ -270,7 +217,7 @@ entry_new_locked(struct shard *s, uint64_t nr, enum block_type type, enum entry_
 
 		if (!old)
 			break;
-		entry_free(old);
+		free(old);
 	}
 	return e;
 }
@@ -306,7 +253,7 @@ bc_open(struct image *img, uint64_t nr_blocks, size_t memory, struct block_cache
 	TAILQ_INIT(&bc->frozen);
 	if (per_shard < MIN_BLOCKS_PER_SHARD)
 		per_shard = MIN_BLOCKS_PER_SHARD;
-	watch_blocks(bc, nr_blocks);
+	block_watch_grow(&bc->watch, nr_blocks);
 	for (unsigned i = 0; i < NR_SHARDS; i++)
 		if (shard_init(bc, &bc->shards[i], per_shard))
 			goto err;
@@ -321,7 +268,7 @@ bc_open(struct image *img, uint64_t nr_blocks, size_t memory, struct block_cache
 err:
 	for (unsigned i = 0; i < NR_SHARDS; i++)
 		free(bc->shards[i].buckets);
-	free((void *)bc->in_use);
+	block_watch_free(&bc->watch);
 	free(bc);
 	return -ENOMEM;
 }
@@ -339,7 +286,7 @@ bc_close(struct block_cache *bc)
 		pthread_cond_destroy(&s->loaded);
 		mutex_destroy(&s->lock);
 	}
-	free((void *)bc->in_use);
+	block_watch_free(&bc->watch);
 	free((void *)bc->hot);
 	free(bc);
 }
@@ -347,7 +294,7 @@ bc_close(struct block_cache *bc)
 void
 bc_set_nr_blocks(struct block_cache *bc, uint64_t nr_blocks)
 {
-	watch_blocks(bc, nr_blocks);
+	block_watch_grow(&bc->watch, nr_blocks);
 	bc->nr_blocks = nr_blocks;
 }
 
@@ -374,7 +321,7 @@ entry_load(struct cache_entry *e)
 	if (r) {
 		unhash_locked(e);
 	} else {
-		set_in_use(s->bc, e->b.nr);
+		block_watch_add(&s->bc->watch, e->b.nr);
 		e->state = ENTRY_CLEAN;
 		TAILQ_INSERT_TAIL(&s->ring, e, link);
 		make_hot_locked(e);
@@ -382,7 +329,7 @@ entry_load(struct cache_entry *e)
 	pthread_cond_broadcast(&s->loaded);
 	mutex_unlock(&s->lock);
 	if (r)
-		entry_free(e);
+		free(e);
 	return r;
 }
 
@@ -422,8 +369,8 @@ bc_read(struct block_cache *bc, uint64_t nr, enum block_type type, struct block 
 	mutex_lock(&s->lock);
 	e = find_and_hold_locked(s, nr);
 	if (e) {
-		if (!is_in_use(bc, nr))
-			set_in_use(bc, nr); /* it was freed, but something still points to it */
+		if (!block_watch_has(&bc->watch, nr))
+			block_watch_add(&bc->watch, nr); /* it was freed, but something still points to it */
 		make_hot_locked(e);
 	} else {
 		e = entry_new_locked(s, nr, type, ENTRY_LOADING);
@@ -468,7 +415,7 @@ bc_new(struct block_cache *bc, uint64_t nr, enum block_type type, struct block *
 	struct cache_entry *e;
 
 	assert(nr < bc->nr_blocks);
-	if (is_in_use(bc, nr)) {
+	if (block_watch_has(&bc->watch, nr)) {
 		msg_error("%s: the metadata space map counts block %" PRIu64 " as free, but it is in use; "
 			  "nothing is written there; check it with 'thinfs check'", bc->img->name, nr);
 		return -EUCLEAN;
@@ -487,7 +434,7 @@ bc_new(struct block_cache *bc, uint64_t nr, enum block_type type, struct block *
 	mutex_unlock(&s->lock);
 	if (!e)
 		return -ENOMEM;
-	set_in_use(bc, nr);
+	block_watch_add(&bc->watch, nr);
 	memset(e->b.data, 0, METADATA_BLOCK_SIZE);
 	TAILQ_INSERT_TAIL(&bc->dirty, e, link);
 	bc->nr_dirty++;
@@ -507,7 +454,7 @@ bc_forget(struct block_cache *bc, uint64_t nr)
 	struct shard *s = shard_of(bc, nr);
 	struct cache_entry *e;
 
-	clear_in_use(bc, nr);
+	block_watch_remove(&bc->watch, nr);
 	mutex_lock(&s->lock);
 	e = find_locked(s, nr);
 	if (e)
@@ -621,7 +568,7 @@ bc_drop_all(struct block_cache *bc)
 	TAILQ_INIT(&bc->dirty);
 	TAILQ_INIT(&bc->frozen);
 	bc->nr_dirty = 0;
-	clear_all_in_use(bc);
+	block_watch_clear(&bc->watch);
 	for (unsigned i = 0; i < NR_SHARDS; i++) {
 		struct shard *s = &bc->shards[i];
 
@@ -634,7 +581,7 @@ bc_drop_all(struct block_cache *bc)
 				cool_locked(e);
 				assert(!hazard_is_set(&bc->hazards, e));
 				LIST_REMOVE(e, hash);
-				entry_free(e);
+				free(e);
 			}
 		}
 		s->nr_entries = 0;

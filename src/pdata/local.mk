@@ -3,6 +3,8 @@ libpdata_a_SOURCES = \
 	src/pdata/block_cache.c \
 	src/pdata/block_cache.h \
 	src/pdata/block_io.c \
+	src/pdata/block_watch.c \
+	src/pdata/block_watch.h \
 	src/pdata/btree.c \
 	src/pdata/btree.h \
 	src/pdata/btree_cost.c \

@@ -13,6 +13,7 @@
 #include "pdata/thin_meta.h"
 #include "unit/audit.h"
 #include "unit/pool/property.h"
+#include "unit/pool/shrink.h"
 #include "util/msg.h"
 
 static struct property *watched; /* whose metadata are checked at each commit */
@@ -30,29 +31,6 @@ __wrap_meta_durable(struct thin_meta *m, struct runs *freed)
 	if (watched && !audit_check(watched->meta.inner, AUDIT_EXACT))
 		cr_assert_fail("the metadata are not clean at commit %u", nr_commits);
 	return r;
-}
-
-static void
-ignore(const char *text)
-{
-	(void)text;
-}
-
-static uint64_t
-data_blocks(struct pool *p)
-{
-	struct pool_status st;
-
-	pool_get_status(p, &st);
-	return st.data_blocks;
-}
-
-static int
-shrink(struct pool *p, uint64_t blocks, uint64_t *possible)
-{
-	struct pool_shrink progress = {0};
-
-	return pool_shrink(p, blocks * pool_block_bytes(p), &progress, possible);
 }
 
 /* To any size, which works if and only if there is room, and changes no data and no count. */

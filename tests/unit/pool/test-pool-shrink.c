@@ -19,6 +19,7 @@
 #include "pool/pool.h"
 #include "unit/audit.h"
 #include "unit/kept_image.h"
+#include "unit/pool/shrink.h"
 #include "util/msg.h"
 
 #define BLOCK 65536ULL
@@ -72,29 +73,6 @@ __wrap_pool_copy_data(struct pool *p, uint64_t from, uint64_t to, uint64_t len)
 	if (copied)
 		copied();
 	return r;
-}
-
-static void
-ignore(const char *text)
-{
-	(void)text;
-}
-
-static uint64_t
-data_blocks(struct pool *p)
-{
-	struct pool_status st;
-
-	pool_get_status(p, &st);
-	return st.data_blocks;
-}
-
-static int
-shrink(struct pool *p, uint64_t blocks, uint64_t *possible)
-{
-	struct pool_shrink progress = {0};
-
-	return pool_shrink(p, blocks * pool_block_bytes(p), &progress, possible);
 }
 
 /* --- the pool --- */
